@@ -1,0 +1,153 @@
+r"""Similarities that depend on their two rows alone, stable orders and exact counts.
+
+A float dot product depends on the order of its additions, and with it on the block, the number of
+heads, the device and the library: identical rows then get different products and ties break at
+random. Here each row is scaled by a power of two and split into parts of a few bits,
+
+.. math:: x = s \, (x_1 + x_2 + \dots), \qquad x_p \in 2^{-pb}\,\mathbb{Z},
+
+so few that a product of parts, summed over all ``D`` places, needs at most 53 bits. Every partial
+sum is then a float64 without rounding, in whatever order it is added: a matrix product is exact,
+and the same on every path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+_FLOAT64_EXPONENT_BITS = 0x7FF0_0000_0000_0000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of features, split into exactly multipliable parts.
+
+    Attributes:
+        parts: float32 tensors ``(..., D)``, most significant first.
+        scale: float64 ``(...)``, the power of two that was divided out.
+        squared_norm: float64 tensors ``(...)``, the squared norm of the scaled rows level by level.
+    """
+
+    parts: tuple[Tensor, ...]
+    scale: Tensor
+    squared_norm: tuple[Tensor, ...]
+
+    def __getitem__(self, index: Tensor | slice | tuple[slice | None, ...]) -> Rows:
+        """The rows at an index into their first axis."""
+        return Rows(
+            tuple(part[index] for part in self.parts),
+            self.scale[index],
+            tuple(level[index] for level in self.squared_norm),
+        )
+
+
+def split_rows(x: Tensor, *, double: bool) -> Rows:
+    """Splits the rows of ``(n, D)``: two parts hold float32, ``double`` asks for three."""
+    scale = _power_of_two(x.abs().amax(-1).double())
+    rest = x.double() / scale.unsqueeze(-1)
+    # |rest| < 2: D products of two first parts stay below 2^(2 bits + 2 + log2 D). Six bits are
+    # spare: two for |a|^2 + |b|^2 - 2ab, four for scales of a and b that differ by a factor of 2.
+    bits = (47 - (x.shape[-1] - 1).bit_length()) // 2
+    parts = []
+    for place in range(1, 4 if double else 3):
+        part = (rest * 2.0 ** (place * bits)).round_().mul_(2.0 ** (-place * bits))
+        parts.append(part)
+        rest = rest - part
+    squared_norm = _levels(parts, parts, lambda x, y: (x * y).sum(-1))
+    return Rows(tuple(part.float() for part in parts), scale, squared_norm)
+
+
+def similarity_matrix(a: Rows, b: Rows, metric: str) -> Tensor:
+    """Float64 similarity of each row of ``a`` to each row of ``b``: ``(n, D), (m, D) -> (n, m)``.
+
+    The similarity is the cosine (0 for a zero row) or minus the Euclidean distance.
+    """
+    return _similarity(_products(a, b), a[:, None], b, metric)
+
+
+def similarity_pairs(a: Rows, b: Rows, metric: str) -> Tensor:
+    """Float64 similarity of each row to rows of its own: ``(n, D), (n, c, D) -> (n, c)``."""
+    a = a[:, None]
+    products = tuple(level.squeeze(-2) for level in _products(a, b))
+    return _similarity(products, a, b, metric)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """L2-normalises the rows of ``(..., D)`` in float64; a zero row stays zero."""
+    rows = split_rows(x, double=x.dtype == torch.float64)
+    norm = _total(rows.squared_norm).sqrt().unsqueeze(-1)
+    return x.double() / rows.scale.unsqueeze(-1) / torch.where(norm > 0, norm, 1)
+
+
+def result_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of similarities and prototypes: float32, or float64 for float64 input."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def sort_descending(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and indices along the last axis, largest first, ties to the lowest index."""
+    x = torch.where(x == 0, 0.0, x)  # a radix sort would put 0.0 before -0.0
+    values, indices = torch.sort(x, dim=-1, descending=True, stable=True)
+    return values, indices
+
+
+def as_fraction(x: float) -> Fraction:
+    """Reads a number as the decimal it was written as: 0.29, 1/3 and a float32 0.95 alike."""
+    exact = Fraction(x)
+    return exact.limit_denominator(10**6) or exact
+
+
+def _power_of_two(largest: Tensor) -> Tensor:
+    """The power of two at or below each value, by its exponent bits; 1 for 0."""
+    power = (largest.view(torch.int64) & _FLOAT64_EXPONENT_BITS).view(torch.float64)
+    return torch.where(power > 0, power, 1.0)
+
+
+def _products(a: Rows, b: Rows) -> tuple[Tensor, ...]:
+    """The products of all rows of ``a`` with all rows of ``b``, level by level."""
+    left, right = ([part.double() for part in rows.parts] for rows in (a, b))
+    return _levels(left, right, lambda x, y: x @ y.mT)
+
+
+def _levels(
+    a: Sequence[Tensor], b: Sequence[Tensor], product: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[Tensor, ...]:
+    """Products of the parts, added up by significance; each level is exact."""
+    last = len(a) - 1
+    levels = []
+    for level in range(2 * last + 1):
+        first = max(0, level - last)
+        total = product(a[first], b[level - first])
+        for place in range(first + 1, min(level, last) + 1):
+            total = total + product(a[place], b[level - place])
+        levels.append(total)
+    return tuple(levels)
+
+
+def _total(levels: tuple[Tensor, ...]) -> Tensor:
+    """Adds levels, least significant first."""
+    total = levels[-1]
+    for level in reversed(levels[:-1]):
+        total = total + level
+    return total
+
+
+def _similarity(products: tuple[Tensor, ...], a: Rows, b: Rows, metric: str) -> Tensor:
+    if metric == "cosine":
+        dot, norms = _total(products), _total(a.squared_norm) * _total(b.squared_norm)
+        # dot^2 / (|a|^2 |b|^2) rounds once where its terms are exact: collinear integer rows tie.
+        cosine = torch.sign(dot) * torch.sqrt(dot * dot / torch.where(norms > 0, norms, 1))
+        return cosine.clamp(-1, 1)
+    scale = torch.maximum(a.scale, b.scale)
+    ra, rb = a.scale / scale, b.scale / scale
+    # Level by level, so that what a and b share cancels before anything is rounded.
+    squares = tuple(
+        aa * (ra * ra) + bb * (rb * rb) - 2 * ab * (ra * rb)
+        for aa, bb, ab in zip(a.squared_norm, b.squared_norm, products, strict=True)
+    )
+    return 0.0 - scale * torch.sqrt(_total(squares).clamp(min=0))

@@ -1,0 +1,125 @@
+"""How well clusters agree with classes. The only operators that ever see ground truth."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from pseudolabel._checks import wrong_type, wrong_value
+
+
+def clustering_accuracy(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
+    r"""Accuracy under the best one-to-one matching of clusters to classes (Hungarian method).
+
+    .. math:: \max_m \frac{1}{n} \sum_i [\, m(\hat y_i) = y_i \,]
+
+    Args:
+        predicted: Integer clusters ``(N,)``; -1 counts as wrong. Their number may differ from that
+            of the classes; clusters without a class count as wrong.
+        target: Integer classes ``(N,)``; samples of -1 are left out.
+
+    Returns:
+        The accuracy in [0, 1]; 0 where no target is left.
+
+    Raises:
+        TypeError: If an input is neither a tensor nor an array of integers.
+        ValueError: If the shapes differ, are not ``(N,)``, or a label is below -1.
+
+    Example:
+        >>> import torch
+        >>> from pseudolabel import clustering_accuracy
+        >>> clustering_accuracy(torch.tensor([1, 1, 0, -1]), torch.tensor([0, 0, 1, 1]))
+        0.75
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    predicted, target = _pair(predicted, target)
+    if target.size == 0:
+        return 0.0
+    clusters, row = np.unique(predicted, return_inverse=True)
+    classes, column = np.unique(target, return_inverse=True)
+    table = np.zeros((len(clusters), len(classes)), dtype=np.int64)
+    np.add.at(table, (row, column), 1)
+    matched = table[clusters >= 0]
+    rows, columns = linear_sum_assignment(matched, maximize=True)
+    return float(matched[rows, columns].sum() / target.size)
+
+
+def normalized_mutual_info(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
+    r"""Mutual information over the arithmetic mean of the two entropies.
+
+    .. math:: \frac{2 I(\hat y; y)}{H(\hat y) + H(y)}
+
+    Args:
+        predicted: Integer clusters ``(N,)``; predictions of -1 form one cluster of their own.
+        target: Integer classes ``(N,)``; samples of -1 are left out.
+
+    Returns:
+        A number in [0, 1]; 0 where no target is left.
+
+    Raises:
+        TypeError: If an input is neither a tensor nor an array of integers.
+        ValueError: If the shapes differ, are not ``(N,)``, or a label is below -1.
+
+    Example:
+        >>> import torch
+        >>> from pseudolabel import normalized_mutual_info
+        >>> normalized_mutual_info(torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1]))
+        1.0
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    predicted, target = _pair(predicted, target)
+    return float(normalized_mutual_info_score(target, predicted)) if target.size else 0.0
+
+
+def adjusted_rand_index(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
+    """Share of sample pairs on which clusters and classes agree, adjusted for chance.
+
+    Args:
+        predicted: Integer clusters ``(N,)``; predictions of -1 form one cluster of their own.
+        target: Integer classes ``(N,)``; samples of -1 are left out.
+
+    Returns:
+        A number in [-0.5, 1]; 0 is chance, and where no target is left.
+
+    Raises:
+        TypeError: If an input is neither a tensor nor an array of integers.
+        ValueError: If the shapes differ, are not ``(N,)``, or a label is below -1.
+
+    Example:
+        >>> import torch
+        >>> from pseudolabel import adjusted_rand_index
+        >>> adjusted_rand_index(torch.tensor([1, 1, 0, 0]), torch.tensor([0, 0, 1, 1]))
+        1.0
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    predicted, target = _pair(predicted, target)
+    return float(adjusted_rand_score(target, predicted)) if target.size else 0.0
+
+
+def _pair(
+    predicted: Tensor | np.ndarray, target: Tensor | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays, without the samples whose target is -1."""
+    predicted, target = _as_array("predicted", predicted), _as_array("target", target)
+    if predicted.shape != target.shape:
+        wrong_value("target", f"shape {predicted.shape}, like predicted", target)
+    known = target >= 0
+    return predicted[known], target[known]
+
+
+def _as_array(name: str, labels: Tensor | np.ndarray) -> np.ndarray:
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu().numpy()
+    if not isinstance(labels, np.ndarray):
+        wrong_type(name, "a tensor or NumPy array of integers, shape (N,)", labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        wrong_type(name, "an integer dtype", labels)
+    if labels.ndim != 1:
+        wrong_value(name, "shape (N,)", labels)
+    labels = labels.astype(np.int64)
+    if labels.size and labels.min() < -1:
+        wrong_value(name, "labels of -1 or above", int(labels.min()))
+    return labels

@@ -1,0 +1,187 @@
+"""Exact nearest neighbours: a fast float32 pass proposes, float64 decides."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pseudolabel._checks import check_flag, check_int, check_option, wrong_value
+from pseudolabel._numerics import similarity_matrix, similarity_pairs, split_rows
+from pseudolabel.neighbors._filter import Filter, make_filter
+from pseudolabel.neighbors._source import Source
+from pseudolabel.neighbors.backends import Candidates, NeighborBackend, make_candidates
+from pseudolabel.types import Neighbors
+
+_BLOCK_SCORES = 2**25  # scores held at a time when no block_size is given: 128 MiB
+_PAIR_ELEMENTS = 2**21  # features multiplied pair by pair at a time
+_MARGIN = 16  # candidates beyond k, so that near ties rarely need the exhaustive search
+
+
+@torch.no_grad()
+def nearest_neighbors(
+    features: Tensor | np.ndarray,
+    k: int,
+    *,
+    queries: Tensor | np.ndarray | None = None,
+    metric: Literal["cosine", "euclidean"] = "cosine",
+    include_self: bool = False,
+    backend: str | NeighborBackend = "auto",
+    block_size: int | None = None,
+) -> Neighbors:
+    """Finds the k nearest samples of every sample, exactly and reproducibly.
+
+    Neighbours come most similar first, ties to the lowest index. Similarities that float32 cannot
+    tell apart are compared in float64, by a product that does not depend on the block: block size
+    and backend never show in the answer. Memory beyond input and output is ``O(block_size * N)``
+    and a float32 copy of the features.
+
+    Args:
+        features: ``(N, D)``: a tensor on any device, a NumPy array, or a memory-mapped one. Rows
+            need not be normalised; under the cosine a zero row has similarity 0 to everything.
+        k: How many neighbours, in ``[1, N - 1]``; up to N with ``queries`` or ``include_self``.
+        queries: ``(Q, D)`` other samples whose neighbours among ``features`` are wanted.
+        metric: ``"cosine"`` or ``"euclidean"``; the similarity is the cosine, or minus the
+            distance.
+        include_self: False leaves a sample out of its own neighbours, by its index, so that a
+            duplicate still counts; True gives it one of the k places, always.
+        backend: ``"torch"`` (``"auto"`` means it), ``"faiss"`` (exact, through faiss-cpu or
+            faiss-gpu), or a `NeighborBackend`, which is as exact as its candidates.
+        block_size: Queries compared at a time; None bounds a block to 128 MiB.
+
+    Returns:
+        Neighbors of int64 ``indices (N, k)`` and float32 ``similarity (N, k)`` (float64 for float64
+        features), on the features' device; ``(Q, k)`` with ``queries``.
+
+    Raises:
+        TypeError: If an input is neither a floating-point tensor nor such an array.
+        ValueError: If a shape, ``k`` or an option is out of range, a value is not finite, or
+            ``queries`` and ``include_self`` are both asked for.
+        ImportError: If ``"faiss"`` is asked for and not installed.
+
+    Example:
+        >>> import torch
+        >>> from pseudolabel import nearest_neighbors
+        >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+        >>> nearest_neighbors(features, 1).indices.flatten()
+        tensor([1, 0, 3, 2])
+    """
+    source = Source("features", features)
+    check_flag("include_self", include_self)
+    if queries is not None and include_self:
+        wrong_value("include_self", "False where queries are given", include_self)
+    asked = source if queries is None else Source("queries", queries)
+    if asked.dimension != source.dimension or asked.device != source.device:
+        expected = f"shape (Q, {source.dimension}) on {source.device}, like features"
+        wrong_value("queries", expected, queries)
+    without_self = queries is None and not include_self
+    k = check_int("k", k, 1, len(source) - without_self, " (the other samples)")
+    check_option("metric", metric, ("cosine", "euclidean"))
+    if block_size is not None:
+        check_int("block_size", block_size, 1, None)
+
+    search = _Search(source, asked, metric, own=queries is None, backend=backend, wanted=k)
+    size = block_size or max(1, _BLOCK_SCORES // len(source))
+    found = [
+        search.block(start, min(start + size, len(asked)), k, include_self=include_self)
+        for start in range(0, len(asked), size)
+    ]
+    dtype = torch.float64 if source.dtype == torch.float64 else torch.float32
+    return Neighbors(
+        torch.cat([indices for indices, _ in found]),
+        torch.cat([similarity for _, similarity in found]).to(dtype),
+    )
+
+
+class _Search:
+    """What one call of `nearest_neighbors` shares between its blocks."""
+
+    def __init__(
+        self,
+        source: Source,
+        asked: Source,
+        metric: str,
+        *,
+        own: bool,
+        backend: str | NeighborBackend,
+        wanted: int,
+    ) -> None:
+        self.source, self.asked, self.metric, self.own = source, asked, metric, own
+        self.double = torch.float64 in (source.dtype, asked.dtype)
+        self.filter: Filter = make_filter(source.blocks, metric, source.device)
+        rows = torch.cat([self.filter.rows(block) for block in source.blocks()])
+        self.rows = split_rows(source[:], double=self.double)
+        self.count = min(len(source), wanted + 1 + _MARGIN)
+        self.candidates: Candidates = make_candidates(backend, rows, metric, self.count)
+
+    def block(self, start: int, stop: int, k: int, *, include_self: bool) -> tuple[Tensor, Tensor]:
+        """Indices and float64 similarities ``(stop - start, k)``."""
+        queries = self.asked[start:stop]
+        own = torch.arange(start, stop, device=queries.device) if self.own else None
+        others = k - include_self
+        indices, similarity = self._others(queries, own, others)
+        if include_self:
+            assert own is not None
+            rows = split_rows(queries, double=self.double)
+            itself = similarity_pairs(rows, rows[:, None], self.metric)
+            indices = torch.cat([indices, own.unsqueeze(-1)], dim=-1)
+            indices, similarity = _ordered(indices, torch.cat([similarity, itself], dim=-1))
+        return indices, similarity
+
+    def _others(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+        """The k nearest, the sample itself left out."""
+        rows = self.filter.rows(queries)
+        candidates = self.candidates.search(rows, self.count)
+        candidates = pad(candidates, (0, max(0, k - candidates.shape[1])), value=-1)
+        indices, similarity = _ordered(candidates, self._score(queries, candidates, own))
+        if k == 0:
+            return indices[:, :0], similarity[:, :0]
+        settled = similarity[:, k - 1] > -torch.inf
+        if self.candidates.exact and self.count < len(self.source):
+            worst = similarity.masked_fill(similarity == -torch.inf, torch.inf).amin(-1)
+            settled &= self.filter.settles(rows, similarity[:, k - 1], worst)
+        indices, similarity = indices[:, :k].contiguous(), similarity[:, :k].contiguous()
+        open_rows = (~settled).nonzero()[:, 0]
+        for rest in torch.split(open_rows, max(1, _BLOCK_SCORES // 8 // len(self.source))):
+            exhaustive = self._exhaustive(queries[rest], None if own is None else own[rest], k)
+            indices[rest], similarity[rest] = exhaustive
+        return indices, similarity
+
+    def _score(self, queries: Tensor, candidates: Tensor, own: Tensor | None) -> Tensor:
+        """Float64 similarities ``(B, c)``; -inf for the sample itself and for no candidate."""
+        size = max(1, _PAIR_ELEMENTS // (candidates.shape[1] * self.source.dimension))
+        left, right = split_rows(queries, double=self.double), candidates.clamp(min=0)
+        scores = [
+            similarity_pairs(left[i : i + size], self.rows[right[i : i + size]], self.metric)
+            for i in range(0, len(candidates), size)
+        ]
+        similarity = torch.cat(scores)
+        barred = candidates < 0
+        if own is not None:
+            barred |= candidates == own.unsqueeze(-1)
+        return similarity.masked_fill(barred, -torch.inf)
+
+    def _exhaustive(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+        """Compares with every row in float64: what near ties beyond the candidates come down to."""
+        rows = split_rows(queries, double=self.double)
+        similarity = similarity_matrix(rows, self.rows, self.metric)
+        if own is not None:
+            similarity.scatter_(-1, own.unsqueeze(-1), -torch.inf)
+        kth = similarity.topk(k, dim=-1).values[:, -1:]
+        nearer, level = similarity > kth, similarity == kth
+        missing = k - nearer.sum(-1, keepdim=True)
+        taken = nearer | (level & (level.cumsum(-1) <= missing))
+        indices = taken.nonzero()[:, 1].reshape(-1, k)
+        return _ordered(indices, similarity.gather(-1, indices))
+
+
+def _ordered(indices: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
+    """Orders by similarity, descending, then by index; an index listed twice counts once."""
+    indices, by_index = indices.sort(dim=-1)
+    similarity = similarity.gather(-1, by_index)
+    similarity[:, 1:].masked_fill_(indices[:, 1:] == indices[:, :-1], -torch.inf)
+    similarity, order = similarity.sort(dim=-1, descending=True, stable=True)
+    return indices.gather(-1, order), similarity
