@@ -19,12 +19,12 @@ from pseudolabel.prototypes import (
     select_confident,
 )
 from pseudolabel.reliability import (
+    ReliabilityReport,
     ReliableLabels,
     reliability_ratio,
     reliable_labels,
     reliable_mask,
 )
-from pseudolabel.report import ReliabilityReport
 from pseudolabel.thresholds import FixedThreshold, SelfAdaptiveThreshold
 from pseudolabel.types import Neighbors, PseudoLabels, Selection
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 _FLOAT64_EXPONENT_BITS = 0x7FF0_0000_0000_0000
+_PARTS = 3
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Rows:
     """Rows of features, split into exactly multipliable parts.
 
     Attributes:
+        metric: ``"cosine"`` or ``"euclidean"``, what the rows will be compared by.
         parts: float32 tensors ``(..., D)``, most significant first.
         scale: float64 ``(...)``, the power of two that was divided out.
         squared_norm: float64 tensors ``(...)``, the squared norm of the scaled rows level by level.
     """
 
+    metric: str
     parts: tuple[Tensor, ...]
     scale: Tensor
     squared_norm: tuple[Tensor, ...]
@@ -40,46 +43,46 @@ class Rows:
     def __getitem__(self, index: Tensor | slice | tuple[slice | None, ...]) -> Rows:
         """The rows at an index into their first axis."""
         return Rows(
+            self.metric,
             tuple(part[index] for part in self.parts),
             self.scale[index],
             tuple(level[index] for level in self.squared_norm),
         )
 
 
-def split_rows(x: Tensor, *, double: bool) -> Rows:
-    """Splits the rows of ``(n, D)``: two parts hold float32, ``double`` asks for three."""
+def split_rows(x: Tensor, metric: str) -> Rows:
+    """Splits the rows of ``(n, D)``."""
     scale = _power_of_two(x.abs().amax(-1).double())
     rest = x.double() / scale.unsqueeze(-1)
     # |rest| < 2: D products of two first parts stay below 2^(2 bits + 2 + log2 D). Six bits are
     # spare: two for |a|^2 + |b|^2 - 2ab, four for scales of a and b that differ by a factor of 2.
     bits = (47 - (x.shape[-1] - 1).bit_length()) // 2
     parts = []
-    for place in range(1, 4 if double else 3):
+    for place in range(1, _PARTS + 1):
         part = (rest * 2.0 ** (place * bits)).round_().mul_(2.0 ** (-place * bits))
         parts.append(part)
         rest = rest - part
-    squared_norm = _levels(parts, parts, lambda x, y: (x * y).sum(-1))
-    return Rows(tuple(part.float() for part in parts), scale, squared_norm)
+    squared_norm = _levels(parts, parts, metric, lambda x, y: (x * y).sum(-1))
+    return Rows(metric, tuple(part.float() for part in parts), scale, squared_norm)
 
 
-def similarity_matrix(a: Rows, b: Rows, metric: str) -> Tensor:
+def similarity_matrix(a: Rows, b: Rows) -> Tensor:
     """Float64 similarity of each row of ``a`` to each row of ``b``: ``(n, D), (m, D) -> (n, m)``.
 
     The similarity is the cosine (0 for a zero row) or minus the Euclidean distance.
     """
-    return _similarity(_products(a, b), a[:, None], b, metric)
+    return _similarity(_products(a, b), a[:, None], b)
 
 
-def similarity_pairs(a: Rows, b: Rows, metric: str) -> Tensor:
+def similarity_pairs(a: Rows, b: Rows) -> Tensor:
     """Float64 similarity of each row to rows of its own: ``(n, D), (n, c, D) -> (n, c)``."""
     a = a[:, None]
-    products = tuple(level.squeeze(-2) for level in _products(a, b))
-    return _similarity(products, a, b, metric)
+    return _similarity(tuple(level.squeeze(-2) for level in _products(a, b)), a, b)
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """L2-normalises the rows of ``(..., D)`` in float64; a zero row stays zero."""
-    rows = split_rows(x, double=x.dtype == torch.float64)
+    """L2-normalises the rows of ``(n, D)`` in float64; a zero row stays zero."""
+    rows = split_rows(x, "cosine")
     norm = _total(rows.squared_norm).sqrt().unsqueeze(-1)
     return x.double() / rows.scale.unsqueeze(-1) / torch.where(norm > 0, norm, 1)
 
@@ -98,7 +101,7 @@ def sort_descending(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def as_fraction(x: float) -> Fraction:
     """Reads a number as the decimal it was written as: 0.29, 1/3 and a float32 0.95 alike."""
-    exact = Fraction(x)
+    exact = Fraction(float(x))
     return exact.limit_denominator(10**6) or exact
 
 
@@ -111,19 +114,25 @@ def _power_of_two(largest: Tensor) -> Tensor:
 def _products(a: Rows, b: Rows) -> tuple[Tensor, ...]:
     """The products of all rows of ``a`` with all rows of ``b``, level by level."""
     left, right = ([part.double() for part in rows.parts] for rows in (a, b))
-    return _levels(left, right, lambda x, y: x @ y.mT)
+    return _levels(left, right, a.metric, lambda x, y: x @ y.mT)
 
 
 def _levels(
-    a: Sequence[Tensor], b: Sequence[Tensor], product: Callable[[Tensor, Tensor], Tensor]
+    a: Sequence[Tensor],
+    b: Sequence[Tensor],
+    metric: str,
+    product: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, ...]:
-    """Products of the parts, added up by significance; each level is exact."""
-    last = len(a) - 1
+    """Products of the parts, added up by significance; each level is exact.
+
+    The last levels lie below float64's rounding of a cosine; of the distance between rows that
+    share their first parts they are all there is.
+    """
     levels = []
-    for level in range(2 * last + 1):
-        first = max(0, level - last)
+    for level in range(_PARTS if metric == "cosine" else 2 * _PARTS - 1):
+        first, last = max(0, level - _PARTS + 1), min(level, _PARTS - 1)
         total = product(a[first], b[level - first])
-        for place in range(first + 1, min(level, last) + 1):
+        for place in range(first + 1, last + 1):
             total = total + product(a[place], b[level - place])
         levels.append(total)
     return tuple(levels)
@@ -137,8 +146,8 @@ def _total(levels: tuple[Tensor, ...]) -> Tensor:
     return total
 
 
-def _similarity(products: tuple[Tensor, ...], a: Rows, b: Rows, metric: str) -> Tensor:
-    if metric == "cosine":
+def _similarity(products: tuple[Tensor, ...], a: Rows, b: Rows) -> Tensor:
+    if a.metric == "cosine":
         dot, norms = _total(products), _total(a.squared_norm) * _total(b.squared_norm)
         # dot^2 / (|a|^2 |b|^2) rounds once where its terms are exact: collinear integer rows tie.
         cosine = torch.sign(dot) * torch.sqrt(dot * dot / torch.where(norms > 0, norms, 1))

@@ -124,18 +124,25 @@ class ClusterHeads(nn.Module):
             ValueError: If it is out of range.
         """
         check_int("index", index, 0, self.num_heads - 1)
-        first = nn.Linear(self.in_features, self.hidden_features)
-        last = nn.Linear(self.hidden_features, self.num_classes)
-        first.load_state_dict({"weight": self.weight1[index], "bias": self.bias1[index]})
-        last.load_state_dict({"weight": self.weight2[index], "bias": self.bias2[index]})
-        layers: list[nn.Module] = [first, nn.ReLU(), last]
+        sizes = (self.in_features, self.hidden_features, self.num_classes)
+        layers: list[nn.Module] = [
+            nn.Linear(*sizes[:2], device="meta"),
+            nn.ReLU(),
+            nn.Linear(*sizes[1:], device="meta"),
+        ]
+        states: list[dict[str, Tensor]] = [
+            {"weight": self.weight1[index], "bias": self.bias1[index]},
+            {},
+            {"weight": self.weight2[index], "bias": self.bias2[index]},
+        ]
         if self.norm is not None:
-            norm = nn.BatchNorm1d(self.hidden_features)
             mine = slice(index * self.hidden_features, (index + 1) * self.hidden_features)
-            state = self.norm.state_dict()
-            norm.load_state_dict({name: x[mine] if x.dim() else x for name, x in state.items()})
-            layers.insert(1, norm)
-        return nn.Sequential(*layers).to(self.weight1).train(self.training)
+            norm_state = self.norm.state_dict().items()
+            layers.insert(1, nn.BatchNorm1d(self.hidden_features, device="meta"))
+            states.insert(1, {name: x[mine] if x.dim() else x for name, x in norm_state})
+        for layer, state in zip(layers, states, strict=True):
+            layer.load_state_dict({name: x.clone() for name, x in state.items()}, assign=True)
+        return nn.Sequential(*layers).train(self.training)
 
 
 def select_head(losses: Tensor) -> int:

@@ -111,11 +111,11 @@ def _pair(
 
 
 def _as_array(name: str, labels: Tensor | np.ndarray) -> np.ndarray:
-    if isinstance(labels, Tensor):
+    if isinstance(labels, Tensor) and not labels.dtype.is_floating_point:
         labels = labels.detach().cpu().numpy()
-    if not isinstance(labels, np.ndarray):
+    if not isinstance(labels, (Tensor, np.ndarray)):
         wrong_type(name, "a tensor or NumPy array of integers, shape (N,)", labels)
-    if not np.issubdtype(labels.dtype, np.integer):
+    if isinstance(labels, Tensor) or not np.issubdtype(labels.dtype, np.integer):
         wrong_type(name, "an integer dtype", labels)
     if labels.ndim != 1:
         wrong_value(name, "shape (N,)", labels)

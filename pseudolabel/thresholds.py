@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pseudolabel._checks import check_flag, check_int, check_probs, check_real, wrong_value
+from pseudolabel._numerics import as_fraction
 from pseudolabel.types import Selection
 
 
@@ -35,7 +36,7 @@ class FixedThreshold(nn.Module):
     def __init__(self, threshold: float = 0.95, *, strict: bool = False) -> None:
         super().__init__()
         check_flag("strict", strict)
-        self.threshold = check_real("threshold", threshold)
+        self.threshold = float(as_fraction(check_real("threshold", threshold)))
         self.strict = strict
 
     def extra_repr(self) -> str:

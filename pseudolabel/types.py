@@ -33,7 +33,6 @@ class PseudoLabels(NamedTuple):
     prototypes: Tensor
     metric: str
 
-    @torch.no_grad()
     def dense(self, num_samples: int) -> Tensor:
         """One label a sample: of several the most similar, then the lowest; -1 for none.
 
@@ -63,7 +62,6 @@ class PseudoLabels(NamedTuple):
         labels = labels.scatter_reduce(-1, slots, candidates, "amin")[..., :num_samples]
         return torch.where(labels == num_classes, -1, labels)
 
-    @torch.no_grad()
     def multi_hot(self, num_samples: int) -> Tensor:
         """Every label of every sample, overlaps included.
 

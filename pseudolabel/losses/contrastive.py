@@ -136,7 +136,8 @@ def _log_denominator(
 ) -> Tensor:
     """Log of the denominator ``(*heads, B)``; 0 for an anchor without any negative."""
     some = allowed.any(-1, keepdim=True)
-    exponents = (units @ units.mT) / temperature
+    with torch.autocast(units.device.type, enabled=False):
+        exponents = (units @ units.mT) / temperature
     exponents = exponents.masked_fill(~allowed & some, -torch.inf)  # a row of -inf has NaN gradient
     if include_positive:
         exponents = torch.cat([exponents, positive.unsqueeze(-1)], dim=-1)

@@ -74,9 +74,10 @@ def nearest_neighbors(
     if queries is not None and include_self:
         wrong_value("include_self", "False where queries are given", include_self)
     asked = source if queries is None else Source("queries", queries)
-    if asked.dimension != source.dimension or asked.device != source.device:
-        expected = f"shape (Q, {source.dimension}) on {source.device}, like features"
-        wrong_value("queries", expected, queries)
+    if asked.device != source.device:
+        wrong_value("queries", f"device {source.device}, like features", str(asked.device))
+    if asked.dimension != source.dimension:
+        wrong_value("queries", f"shape (Q, {source.dimension}), like features", queries)
     without_self = queries is None and not include_self
     k = check_int("k", k, 1, len(source) - without_self, " (the other samples)")
     check_option("metric", metric, ("cosine", "euclidean"))
@@ -110,10 +111,9 @@ class _Search:
         wanted: int,
     ) -> None:
         self.source, self.asked, self.metric, self.own = source, asked, metric, own
-        self.double = torch.float64 in (source.dtype, asked.dtype)
         self.filter: Filter = make_filter(source.blocks, metric, source.device)
         rows = torch.cat([self.filter.rows(block) for block in source.blocks()])
-        self.rows = split_rows(source[:], double=self.double)
+        self.rows = split_rows(source[:], metric)
         self.count = min(len(source), wanted + 1 + _MARGIN)
         self.candidates: Candidates = make_candidates(backend, rows, metric, self.count)
 
@@ -125,8 +125,8 @@ class _Search:
         indices, similarity = self._others(queries, own, others)
         if include_self:
             assert own is not None
-            rows = split_rows(queries, double=self.double)
-            itself = similarity_pairs(rows, rows[:, None], self.metric)
+            rows = split_rows(queries, self.metric)
+            itself = similarity_pairs(rows, rows[:, None])
             indices = torch.cat([indices, own.unsqueeze(-1)], dim=-1)
             indices, similarity = _ordered(indices, torch.cat([similarity, itself], dim=-1))
         return indices, similarity
@@ -153,9 +153,9 @@ class _Search:
     def _score(self, queries: Tensor, candidates: Tensor, own: Tensor | None) -> Tensor:
         """Float64 similarities ``(B, c)``; -inf for the sample itself and for no candidate."""
         size = max(1, _PAIR_ELEMENTS // (candidates.shape[1] * self.source.dimension))
-        left, right = split_rows(queries, double=self.double), candidates.clamp(min=0)
+        left, right = split_rows(queries, self.metric), candidates.clamp(min=0)
         scores = [
-            similarity_pairs(left[i : i + size], self.rows[right[i : i + size]], self.metric)
+            similarity_pairs(left[i : i + size], self.rows[right[i : i + size]])
             for i in range(0, len(candidates), size)
         ]
         similarity = torch.cat(scores)
@@ -166,8 +166,8 @@ class _Search:
 
     def _exhaustive(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
         """Compares with every row in float64: what near ties beyond the candidates come down to."""
-        rows = split_rows(queries, double=self.double)
-        similarity = similarity_matrix(rows, self.rows, self.metric)
+        rows = split_rows(queries, self.metric)
+        similarity = similarity_matrix(rows, self.rows)
         if own is not None:
             similarity.scatter_(-1, own.unsqueeze(-1), -torch.inf)
         kth = similarity.topk(k, dim=-1).values[:, -1:]

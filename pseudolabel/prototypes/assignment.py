@@ -94,7 +94,8 @@ def assign_labels(
     check_capacity("count", counts, assignment, len(features))
 
     similarity = prototype_similarity(features, prototypes, metric)
-    return assign(similarity, prototypes.to(result_dtype(features)), counts, assignment, metric)
+    prototypes = prototypes.detach().to(result_dtype(features))
+    return assign(similarity, prototypes, counts, assignment, metric)
 
 
 def assign(
@@ -125,10 +126,11 @@ def assign(
 
 def prototype_similarity(features: Tensor, prototypes: Tensor, metric: str) -> Tensor:
     """Similarities ``(*heads, K, M)`` in the result dtype, of each pair of rows alone."""
-    double = torch.float64 in (features.dtype, prototypes.dtype)
-    rows = split_rows(prototypes.flatten(0, -2), double=double)
-    similarity = similarity_matrix(rows, split_rows(features, double=double), metric)
-    return similarity.to(result_dtype(features)).reshape(*prototypes.shape[:-1], -1)
+    rows = split_rows(prototypes.flatten(0, -2), metric)
+    similarity = similarity_matrix(rows, split_rows(features, metric))
+    dtype = result_dtype(features)
+    similarity = similarity.clamp(min=torch.finfo(dtype).min)  # -inf is for what is not admitted
+    return similarity.to(dtype).reshape(*prototypes.shape[:-1], -1)
 
 
 def check_prototypes(prototypes: Tensor, features: Tensor) -> None:

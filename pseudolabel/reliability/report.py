@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -77,9 +78,9 @@ def _reason(
         )
     if best == 0:
         return "no sample has a neighbour that carries its label."
-    bound = "below" if strict else "at or below"
+    reached = f"{math.floor(best * 10_000) / 10_000:g}"  # rounded down: it must keep the sample
+    above, below = ("above", "below") if strict else ("at or above", "at or below")
     return (
-        f"the best of {samples} samples has ratio {best:.4g}, not "
-        f"{'above' if strict else 'at or above'} {threshold:.4g}; "
-        f"a threshold {bound} {best:.4g} keeps it."
+        f"the best of {samples} samples has ratio {reached}, not {above} {threshold:g}; "
+        f"a threshold {below} {reached} keeps it."
     )
