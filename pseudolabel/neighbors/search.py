@@ -10,14 +10,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pseudolabel._checks import check_flag, check_int, check_option, wrong_value
-from pseudolabel._numerics import similarity_matrix, similarity_pairs, split_rows
 from pseudolabel.neighbors._filter import Filter, make_filter
+from pseudolabel.neighbors._scoring import Scorer
 from pseudolabel.neighbors._source import Source
 from pseudolabel.neighbors.backends import Candidates, NeighborBackend, make_candidates
 from pseudolabel.types import Neighbors
 
 _BLOCK_SCORES = 2**25  # scores held at a time when no block_size is given: 128 MiB
-_PAIR_ELEMENTS = 2**21  # features multiplied pair by pair at a time
 _MARGIN = 16  # candidates beyond k, so that near ties rarely need the exhaustive search
 
 
@@ -110,10 +109,10 @@ class _Search:
         backend: str | NeighborBackend,
         wanted: int,
     ) -> None:
-        self.source, self.asked, self.metric, self.own = source, asked, metric, own
+        self.asked, self.own, self.total = asked, own, len(source)
+        self.scorer = Scorer(source, metric, asked.dtype)
         self.filter: Filter = make_filter(source.blocks, metric, source.device)
         rows = torch.cat([self.filter.rows(block) for block in source.blocks()])
-        self.rows = split_rows(source[:], metric)
         self.count = min(len(source), wanted + 1 + _MARGIN)
         self.candidates: Candidates = make_candidates(backend, rows, metric, self.count)
 
@@ -121,14 +120,11 @@ class _Search:
         """Indices and float64 similarities ``(stop - start, k)``."""
         queries = self.asked[start:stop]
         own = torch.arange(start, stop, device=queries.device) if self.own else None
-        others = k - include_self
-        indices, similarity = self._others(queries, own, others)
+        indices, similarity = self._others(queries, own, k - include_self)
         if include_self:
             assert own is not None
-            rows = split_rows(queries, self.metric)
-            itself = similarity_pairs(rows, rows[:, None])
             indices = torch.cat([indices, own.unsqueeze(-1)], dim=-1)
-            indices, similarity = _ordered(indices, torch.cat([similarity, itself], dim=-1))
+            return self.scorer.rank(queries, indices, torch.zeros_like(indices, dtype=torch.bool))
         return indices, similarity
 
     def _others(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
@@ -136,52 +132,21 @@ class _Search:
         rows = self.filter.rows(queries)
         candidates = self.candidates.search(rows, self.count)
         candidates = pad(candidates, (0, max(0, k - candidates.shape[1])), value=-1)
-        indices, similarity = _ordered(candidates, self._score(queries, candidates, own))
+        barred = candidates < 0
+        if own is not None:
+            barred |= candidates == own.unsqueeze(-1)
+        indices, similarity = self.scorer.rank(queries, candidates, barred)
         if k == 0:
             return indices[:, :0], similarity[:, :0]
         settled = similarity[:, k - 1] > -torch.inf
-        if self.candidates.exact and self.count < len(self.source):
+        if self.candidates.exact and self.count < self.total:
             worst = similarity.masked_fill(similarity == -torch.inf, torch.inf).amin(-1)
             settled &= self.filter.settles(rows, similarity[:, k - 1], worst)
         indices, similarity = indices[:, :k].contiguous(), similarity[:, :k].contiguous()
         open_rows = (~settled).nonzero()[:, 0]
-        for rest in torch.split(open_rows, max(1, _BLOCK_SCORES // 8 // len(self.source))):
-            exhaustive = self._exhaustive(queries[rest], None if own is None else own[rest], k)
+        for rest in torch.split(open_rows, max(1, _BLOCK_SCORES // 8 // self.total)):
+            exhaustive = self.scorer.exhaustive(
+                queries[rest], None if own is None else own[rest], k
+            )
             indices[rest], similarity[rest] = exhaustive
         return indices, similarity
-
-    def _score(self, queries: Tensor, candidates: Tensor, own: Tensor | None) -> Tensor:
-        """Float64 similarities ``(B, c)``; -inf for the sample itself and for no candidate."""
-        size = max(1, _PAIR_ELEMENTS // (candidates.shape[1] * self.source.dimension))
-        left, right = split_rows(queries, self.metric), candidates.clamp(min=0)
-        scores = [
-            similarity_pairs(left[i : i + size], self.rows[right[i : i + size]])
-            for i in range(0, len(candidates), size)
-        ]
-        similarity = torch.cat(scores)
-        barred = candidates < 0
-        if own is not None:
-            barred |= candidates == own.unsqueeze(-1)
-        return similarity.masked_fill(barred, -torch.inf)
-
-    def _exhaustive(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
-        """Compares with every row in float64: what near ties beyond the candidates come down to."""
-        rows = split_rows(queries, self.metric)
-        similarity = similarity_matrix(rows, self.rows)
-        if own is not None:
-            similarity.scatter_(-1, own.unsqueeze(-1), -torch.inf)
-        kth = similarity.topk(k, dim=-1).values[:, -1:]
-        nearer, level = similarity > kth, similarity == kth
-        missing = k - nearer.sum(-1, keepdim=True)
-        taken = nearer | (level & (level.cumsum(-1) <= missing))
-        indices = taken.nonzero()[:, 1].reshape(-1, k)
-        return _ordered(indices, similarity.gather(-1, indices))
-
-
-def _ordered(indices: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
-    """Orders by similarity, descending, then by index; an index listed twice counts once."""
-    indices, by_index = indices.sort(dim=-1)
-    similarity = similarity.gather(-1, by_index)
-    similarity[:, 1:].masked_fill_(indices[:, 1:] == indices[:, :-1], -torch.inf)
-    similarity, order = similarity.sort(dim=-1, descending=True, stable=True)
-    return indices.gather(-1, order), similarity

@@ -1,0 +1,47 @@
+# Everything runs in a virtual environment of its own; `make test` and `make demo` need only Python.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m
+INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SEED ?= 0
+OUT ?= runs/spice-digits-$(SEED)
+
+.PHONY: help demo test check laws docs clean
+
+help:
+	@echo "make demo    cluster 1,797 digit images with SPICE, all three stages (SEED=0, OUT=runs/...)"
+	@echo "make test    lint, formats, types, doctests and the whole test suite"
+	@echo "make check   lint, formats and types only"
+	@echo "make laws    the property tests with 10,000 examples each"
+	@echo "make docs    build the documentation into site/"
+
+demo: $(VENV)/demo
+	$(VENV)/bin/python examples/spice.py --seed $(SEED) --out $(OUT)
+
+test: check
+	$(RUN) pytest -n auto -q
+
+check: $(VENV)/dev
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+laws: $(VENV)/dev
+	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q tests
+
+docs: $(VENV)/dev
+	$(RUN) mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[examples]"
+	touch $@
+
+$(VENV)/dev: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[dev]"
+	touch $@
