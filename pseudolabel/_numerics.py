@@ -80,11 +80,10 @@ def similarity_pairs(a: Rows, b: Rows) -> Tensor:
     return _similarity(tuple(level.squeeze(-2) for level in _products(a, b)), a, b)
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """L2-normalises the rows of ``(n, D)`` in float64; a zero row stays zero."""
-    rows = split_rows(x, "cosine")
-    norm = _total(rows.squared_norm).sqrt().unsqueeze(-1)
-    return x.double() / rows.scale.unsqueeze(-1) / torch.where(norm > 0, norm, 1)
+def unit_rows(x: Tensor, rows: Rows) -> Tensor:
+    """L2-normalises ``(n, D)``, given its split, in float64; a zero row stays zero."""
+    norm = _total(rows.squared_norm).sqrt() * rows.scale
+    return x.double() / torch.where(norm > 0, norm, 1).unsqueeze(-1)
 
 
 def result_dtype(x: Tensor) -> torch.dtype:

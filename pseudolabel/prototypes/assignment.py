@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel._checks import check_device, check_floating, check_option, wrong_value
-from pseudolabel._numerics import result_dtype, similarity_matrix, sort_descending, split_rows
+from pseudolabel._numerics import Rows, result_dtype, similarity_matrix, sort_descending, split_rows
 from pseudolabel.prototypes._counts import class_counts
 from pseudolabel.prototypes._exclusive import (
     greedy_owners,
@@ -93,7 +93,7 @@ def assign_labels(
     counts = class_counts(count, prototypes.shape[-2], len(features))
     check_capacity("count", counts, assignment, len(features))
 
-    similarity = prototype_similarity(features, prototypes, metric)
+    similarity = prototype_similarity(split_rows(features, metric), prototypes, features)
     prototypes = prototypes.detach().to(result_dtype(features))
     return assign(similarity, prototypes, counts, assignment, metric)
 
@@ -124,10 +124,9 @@ def assign(
     )
 
 
-def prototype_similarity(features: Tensor, prototypes: Tensor, metric: str) -> Tensor:
-    """Similarities ``(*heads, K, M)`` in the result dtype, of each pair of rows alone."""
-    rows = split_rows(prototypes.flatten(0, -2), metric)
-    similarity = similarity_matrix(rows, split_rows(features, metric))
+def prototype_similarity(rows: Rows, prototypes: Tensor, features: Tensor) -> Tensor:
+    """Similarities ``(*heads, K, M)`` of features, given split, in their result dtype."""
+    similarity = similarity_matrix(split_rows(prototypes.flatten(0, -2), rows.metric), rows)
     dtype = result_dtype(features)
     similarity = similarity.clamp(min=torch.finfo(dtype).min)  # -inf is for what is not admitted
     return similarity.to(dtype).reshape(*prototypes.shape[:-1], -1)

@@ -16,7 +16,7 @@ from pseudolabel._checks import (
     wrong_type,
     wrong_value,
 )
-from pseudolabel._numerics import result_dtype, unit_rows
+from pseudolabel._numerics import result_dtype, split_rows, unit_rows
 from pseudolabel.prototypes._counts import class_shares, scaled_counts
 from pseudolabel.prototypes.assignment import (
     ASSIGNMENTS,
@@ -93,12 +93,12 @@ def prototype_labels(
     check_option("metric", metric, METRICS)
     shares = class_shares(int(num_samples), num_classes, prior)
 
-    averaged = features
+    rows, averaged = split_rows(features, metric), features
     if metric == "cosine":
-        averaged = unit_rows(features).to(result_dtype(features))
+        averaged = unit_rows(features, rows).to(result_dtype(features))
     selected = select_confident(probs, scaled_counts(shares, prototype_ratio))
     prototypes = class_prototypes(averaged, selected)
-    similarity = prototype_similarity(features, prototypes, metric)
+    similarity = prototype_similarity(rows, prototypes, features)
     return assign(similarity, prototypes, scaled_counts(shares, label_ratio), assignment, metric)
 
 
@@ -132,7 +132,10 @@ def nearest_prototype(features: Tensor, prototypes: Tensor, *, metric: Metric = 
     check_option("metric", metric, METRICS)
 
     blocks = torch.split(features, _ROWS_AT_A_TIME)
-    labels = [prototype_similarity(block, prototypes, metric).argmax(-2) for block in blocks]
+    labels = [
+        prototype_similarity(split_rows(block, metric), prototypes, block).argmax(-2)
+        for block in blocks
+    ]
     return torch.cat(labels, dim=-1)
 
 

@@ -88,7 +88,7 @@ def reliable_labels(
 
     Args:
         features: ``(N, D)`` tensor or array; with ``neighbors`` it only gives N.
-        labels: int64 ``(N,)``, -1 for unlabelled.
+        labels: ``(N,)``, an int64 tensor or an array of integers; -1 for unlabelled.
         k: See `reliable_mask`, like the options up to ``neighbors``.
         threshold: In [0, 1].
         strict: Whether the ratio must lie above the threshold.

@@ -32,7 +32,7 @@ def reliability_ratio(labels: Tensor | np.ndarray, neighbors: Neighbors | Tensor
     .. math:: r_i = \frac{1}{k} \sum_{j \in N_k(i)} 1[l_j = l_i]
 
     Args:
-        labels: int64 ``(*heads, N)``, -1 for unlabelled.
+        labels: ``(*heads, N)``, an int64 tensor or an array of integers; -1 for unlabelled.
         neighbors: Neighbors, or int64 indices ``(N, k)`` in ``[0, N)``.
 
     Returns:
@@ -40,7 +40,7 @@ def reliability_ratio(labels: Tensor | np.ndarray, neighbors: Neighbors | Tensor
         agree with nobody.
 
     Raises:
-        TypeError: If ``labels`` or ``neighbors`` are not of int64.
+        TypeError: If ``labels`` or ``neighbors`` are not of integers.
         ValueError: If a shape, label or index is out of range, or devices differ.
 
     Example:
@@ -76,7 +76,7 @@ def reliable_mask(
 
     Args:
         features: ``(N, D)`` tensor or array; with ``neighbors`` it only gives N.
-        labels: int64 ``(*heads, N)``, -1 for unlabelled.
+        labels: ``(*heads, N)``, an int64 tensor or an array of integers; -1 for unlabelled.
         k: How many neighbours, in ``[1, N - 1]``; both papers use 100.
         threshold: In [0, 1]; both papers use 0.95.
         strict: True keeps ratios above the threshold (both papers); False also those equal to it
@@ -139,9 +139,9 @@ def count_agreement(
 
 def _as_labels(labels: Tensor | np.ndarray) -> Tensor:
     if isinstance(labels, np.ndarray):
-        if labels.dtype != np.int64:
-            wrong_type("labels", "dtype int64", labels)
-        labels = torch.from_numpy(np.array(labels))
+        if not np.issubdtype(labels.dtype, np.integer):
+            wrong_type("labels", "an integer dtype", labels)
+        labels = torch.from_numpy(labels.astype(np.int64))
     check_integer("labels", labels, "*heads, N")
     check_labels("labels", labels)
     return labels
