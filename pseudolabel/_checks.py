@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _value_checks: bool | None = None
 
 
@@ -43,10 +44,12 @@ class check_values:
         global _value_checks
         if enabled is not None and not isinstance(enabled, bool):
             wrong_type("enabled", "True, False or None", enabled)
-        self._previous = _value_checks
+        self._enabled, self._previous = enabled, _value_checks
         _value_checks = enabled
 
     def __enter__(self) -> check_values:
+        global _value_checks
+        _value_checks = self._enabled
         return self
 
     def __exit__(
@@ -72,6 +75,8 @@ def describe(value: object) -> str:
         return f"a tensor of shape {tuple(value.shape)} and {value.dtype}"
     if isinstance(value, np.ndarray):
         return f"a NumPy array of shape {value.shape} and {value.dtype}"
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, (int, float, str)) or value is None:
         return repr(value)
     return f"a {type(value).__name__}"
@@ -91,8 +96,8 @@ def check_floating(name: str, x: Tensor, axes: str, *, finite: bool = True) -> N
     """Checks for a floating-point tensor with the axes named, ``"*heads, M, K"`` for instance."""
     if not isinstance(x, Tensor):
         wrong_type(name, f"a floating-point tensor of shape ({axes})", x)
-    if not x.is_floating_point():
-        wrong_type(name, "a floating-point dtype", x)
+    if x.dtype not in _FLOATING:
+        wrong_type(name, "a floating-point dtype of 16 bits or more", x)
     check_axes(name, x, axes)
     if finite and values_are_checked(x) and not torch.isfinite(x).all():
         wrong_value(name, "finite values", _first(x, ~torch.isfinite(x)))
@@ -155,6 +160,8 @@ def check_device(name: str, x: Tensor, reference: Tensor) -> None:
 
 def check_option(name: str, value: object, choices: Sequence[str]) -> None:
     """Checks a string option against its choices."""
+    if not isinstance(value, str):
+        wrong_type(name, "one of " + ", ".join(map(repr, choices)), value)
     if value not in choices:
         wrong_value(name, "one of " + ", ".join(map(repr, choices)), value)
 

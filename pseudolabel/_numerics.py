@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,11 +52,11 @@ class Rows:
 
 
 def split_rows(x: Tensor, metric: str) -> Rows:
-    """Splits the rows of ``(n, D)``."""
+    """Splits the rows of ``(n, D)``: 57 bits from the largest entry down at ``D = 512``."""
     scale = _power_of_two(x.abs().amax(-1).double())
     rest = x.double() / scale.unsqueeze(-1)
-    # |rest| < 2: D products of two first parts stay below 2^(2 bits + 2 + log2 D). Six bits are
-    # spare: two for |a|^2 + |b|^2 - 2ab, four for scales of a and b that differ by a factor of 2.
+    # |rest| < 2: D products of two first parts stay below 2^(2 bits + 2 + log2 D). Four of 53 bits
+    # are spare: two for |a|^2 + |b|^2 - 2ab, two for scales that differ by a factor of 2.
     bits = (47 - (x.shape[-1] - 1).bit_length()) // 2
     parts = []
     for place in range(1, _PARTS + 1):
@@ -99,8 +100,8 @@ def sort_descending(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def as_fraction(x: float) -> Fraction:
-    """Reads a number as the decimal it was written as: 0.29, 1/3 and a float32 0.95 alike."""
-    exact = Fraction(float(x))
+    """Reads a number as the decimal it was written as: 0.29, 1/3 and NumPy's float32 alike."""
+    exact = Fraction(str(x)) if isinstance(x, np.floating) else Fraction(x)
     return exact.limit_denominator(10**6) or exact
 
 
@@ -145,6 +146,17 @@ def _total(levels: tuple[Tensor, ...]) -> Tensor:
     return total
 
 
+def _compensated_total(levels: tuple[Tensor, ...]) -> Tensor:
+    """Adds levels that may cancel, and what each addition rounded off (Knuth's two-sum)."""
+    total, lost = levels[-1], torch.zeros_like(levels[-1])
+    for level in reversed(levels[:-1]):
+        added = total + level
+        part = added - total
+        lost = lost + ((total - (added - part)) + (level - part))
+        total = added
+    return total + lost
+
+
 def _similarity(products: tuple[Tensor, ...], a: Rows, b: Rows) -> Tensor:
     if a.metric == "cosine":
         dot, norms = _total(products), _total(a.squared_norm) * _total(b.squared_norm)
@@ -158,4 +170,4 @@ def _similarity(products: tuple[Tensor, ...], a: Rows, b: Rows) -> Tensor:
         aa * (ra * ra) + bb * (rb * rb) - 2 * ab * (ra * rb)
         for aa, bb, ab in zip(a.squared_norm, b.squared_norm, products, strict=True)
     )
-    return 0.0 - scale * torch.sqrt(_total(squares).clamp(min=0))
+    return 0.0 - scale * torch.sqrt(_compensated_total(squares).clamp(min=0))

@@ -51,11 +51,12 @@ def normalized_mutual_info(predicted: Tensor | np.ndarray, target: Tensor | np.n
     .. math:: \frac{2 I(\hat y; y)}{H(\hat y) + H(y)}
 
     Args:
-        predicted: Integer clusters ``(N,)``; predictions of -1 form one cluster of their own.
+        predicted: Integer clusters ``(N,)``; predictions of -1 count as wrong, each a
+            cluster of its own.
         target: Integer classes ``(N,)``; samples of -1 are left out.
 
     Returns:
-        A number in [0, 1]; 0 where no target is left.
+        A number in [0, 1]; 0 where no target or no prediction is left.
 
     Raises:
         TypeError: If an input is neither a tensor nor an array of integers.
@@ -70,18 +71,22 @@ def normalized_mutual_info(predicted: Tensor | np.ndarray, target: Tensor | np.n
     from sklearn.metrics import normalized_mutual_info_score
 
     predicted, target = _pair(predicted, target)
-    return float(normalized_mutual_info_score(target, predicted)) if target.size else 0.0
+    if not (predicted >= 0).any():
+        return 0.0
+    return float(normalized_mutual_info_score(target, _apart(predicted)))
 
 
 def adjusted_rand_index(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
     """Share of sample pairs on which clusters and classes agree, adjusted for chance.
 
     Args:
-        predicted: Integer clusters ``(N,)``; predictions of -1 form one cluster of their own.
+        predicted: Integer clusters ``(N,)``; predictions of -1 count as wrong, each a
+            cluster of its own.
         target: Integer classes ``(N,)``; samples of -1 are left out.
 
     Returns:
-        A number in [-0.5, 1]; 0 is chance, and where no target is left.
+        A number in [-0.5, 1]; 0 is chance, and where no target or no prediction
+        is left.
 
     Raises:
         TypeError: If an input is neither a tensor nor an array of integers.
@@ -96,7 +101,9 @@ def adjusted_rand_index(predicted: Tensor | np.ndarray, target: Tensor | np.ndar
     from sklearn.metrics import adjusted_rand_score
 
     predicted, target = _pair(predicted, target)
-    return float(adjusted_rand_score(target, predicted)) if target.size else 0.0
+    if not (predicted >= 0).any():
+        return 0.0
+    return float(adjusted_rand_score(target, _apart(predicted)))
 
 
 def _pair(
@@ -108,6 +115,14 @@ def _pair(
         wrong_value("target", f"shape {predicted.shape}, like predicted", target)
     known = target >= 0
     return predicted[known], target[known]
+
+
+def _apart(predicted: np.ndarray) -> np.ndarray:
+    """Gives every prediction of -1 a cluster of its own: it is with nobody it belongs with."""
+    unlabelled = predicted < 0
+    apart = predicted.copy()
+    apart[unlabelled] = predicted.max() + 1 + np.arange(unlabelled.sum())
+    return apart
 
 
 def _as_array(name: str, labels: Tensor | np.ndarray) -> np.ndarray:

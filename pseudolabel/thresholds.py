@@ -36,7 +36,8 @@ class FixedThreshold(nn.Module):
     def __init__(self, threshold: float = 0.95, *, strict: bool = False) -> None:
         super().__init__()
         check_flag("strict", strict)
-        self.threshold = float(as_fraction(check_real("threshold", threshold)))
+        check_real("threshold", threshold)
+        self.threshold = float(as_fraction(threshold))
         self.strict = strict
 
     def extra_repr(self) -> str:
@@ -59,7 +60,7 @@ class FixedThreshold(nn.Module):
         """
         _check_batch(probs)
         wide = _widen(probs)
-        return _select(probs, wide.new_tensor(self.threshold), self.strict)
+        return _select(probs, wide.new_full(wide.shape[-1:], self.threshold), self.strict)
 
 
 class SelfAdaptiveThreshold(nn.Module):
@@ -115,13 +116,18 @@ class SelfAdaptiveThreshold(nn.Module):
         check_flag("strict", strict)
         self.strict = strict
         self.process_group = process_group
-        self.register_buffer("mean_confidence", torch.tensor(1 / num_classes))
-        self.register_buffer("mean_probs", torch.full((num_classes,), 1 / num_classes))
+        self.register_buffer(
+            "mean_confidence", torch.tensor(1 / self.num_classes, dtype=torch.float32)
+        )
+        self.register_buffer(
+            "mean_probs", torch.ones(self.num_classes, dtype=torch.float32) / self.num_classes
+        )
 
     @property
     def thresholds(self) -> Tensor:
         """The threshold of every class, float32 ``(K,)``."""
-        return self.mean_confidence * self.mean_probs / self.mean_probs.max()
+        largest = self.mean_probs.max()
+        return self.mean_confidence * self.mean_probs / torch.where(largest > 0, largest, 1)
 
     def extra_repr(self) -> str:
         """The options, as the module prints."""
@@ -146,8 +152,7 @@ class SelfAdaptiveThreshold(nn.Module):
             wrong_value("probs", f"shape (B, {self.num_classes})", probs)
         if self.training:
             self._update(probs)
-        targets = probs.argmax(-1) if len(probs) else probs.new_empty(0, dtype=torch.int64)
-        return _select(probs, self.thresholds[targets], self.strict)
+        return _select(probs, self.thresholds, self.strict)
 
     def _update(self, probs: Tensor) -> None:
         wide = probs.double()
@@ -158,8 +163,8 @@ class SelfAdaptiveThreshold(nn.Module):
             dist.all_reduce(sums, group=self.process_group)
         weight = (1 - self.momentum) * (sums[-1] > 0)
         means = sums[:-1] / sums[-1].clamp(min=1)
-        self.mean_probs.lerp_(means[:-1].float(), weight.float())
-        self.mean_confidence.lerp_(means[-1].float(), weight.float())
+        for statistic, mean in ((self.mean_probs, means[:-1]), (self.mean_confidence, means[-1])):
+            statistic.lerp_(mean.to(statistic.dtype), weight.to(statistic.dtype))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SelfAdaptiveThreshold:
         """Moves the statistics with the module, but keeps them in float32."""
@@ -175,9 +180,10 @@ class SelfAdaptiveThreshold(nn.Module):
 
 
 def _select(probs: Tensor, thresholds: Tensor, strict: bool) -> Selection:
-    """Selects by a threshold for all or for each sample; ties of the argmax to the lowest class."""
+    """Selects by thresholds ``(K,)`` of the classes; ties of the argmax to the lowest class."""
     wide = _widen(probs)
     confidence, targets = wide.amax(-1), wide.argmax(-1)
+    thresholds = thresholds[targets]
     passed = confidence > thresholds if strict else confidence >= thresholds
     return Selection(targets, passed.to(probs.dtype))
 

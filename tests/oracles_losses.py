@@ -209,6 +209,13 @@ def known(predicted: list[int], target: list[int]) -> list[tuple[int, int]]:
     return [(p, t) for p, t in zip(predicted, target, strict=True) if t != -1]
 
 
+def apart(pairs: list[tuple[int, int]]) -> list[tuple[object, int]]:
+    """Every prediction of -1 in a cluster of its own; nothing at all where all are -1."""
+    if all(p == -1 for p, _ in pairs):
+        return []
+    return [(("alone", i) if p == -1 else p, t) for i, (p, t) in enumerate(pairs)]
+
+
 def clustering_accuracy(predicted: list[int], target: list[int]) -> float:
     """The largest share of right answers over all ways to name each cluster after one class.
 
@@ -233,7 +240,7 @@ def entropy(counts: Counter) -> float:
 
 def normalized_mutual_info(predicted: list[int], target: list[int]) -> float:
     """I(P; T) over the mean of H(P) and H(T); one block on both sides agrees perfectly."""
-    pairs = Counter(known(predicted, target))
+    pairs = Counter(apart(known(predicted, target)))
     if not pairs:
         return 0.0
     rows, columns = Counter(), Counter()
@@ -252,7 +259,7 @@ def normalized_mutual_info(predicted: list[int], target: list[int]) -> float:
 
 def adjusted_rand_index(predicted: list[int], target: list[int]) -> float:
     """Hubert and Arabie, by counting every pair of samples one at a time."""
-    pairs = known(predicted, target)
+    pairs = apart(known(predicted, target))
     if not pairs:
         return 0.0
     together_both = together_predicted = together_target = total = 0

@@ -110,9 +110,17 @@ def test_predictions_of_minus_one_are_wrong(labels, wrong):
 
 @pytest.mark.parametrize("metric", [normalized_mutual_info, adjusted_rand_index])
 @given(labelings())
-def test_predictions_of_minus_one_are_a_cluster_of_their_own(metric, labels):
-    named = [5 if p == -1 else p for p in labels[0]]
-    assert score(metric, labels) == pytest.approx(score(metric, (named, labels[1])), abs=1e-12)
+def test_predictions_of_minus_one_are_each_alone(metric, labels):
+    named = [100 + i if p == -1 else p for i, p in enumerate(labels[0])]
+    nothing = all(p == -1 or t == -1 for p, t in zip(*labels, strict=True))
+    expected = 0.0 if nothing else score(metric, (named, labels[1]))
+    assert score(metric, labels) == pytest.approx(expected, abs=1e-12)
+
+
+@every_metric
+def test_predictions_of_minus_one_count_as_wrong(metric, reference):
+    assert score(metric, ([0, 0, -1, -1], [0, 0, 1, 1])) < 1
+    assert score(metric, ([-1, -1], [0, 0])) == score(metric, ([-1, -1], [0, 1])) == 0
 
 
 @every_metric

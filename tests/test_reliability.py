@@ -634,3 +634,10 @@ def test_results_stay_on_the_device(device):
     assert {t.device.type for t in (result.labels, result.mask, result.ratio)} == {device.type}
     expected = reliable_mask(features, labels, k=6, threshold=0.3)
     assert torch.equal(result.mask.cpu(), expected)
+
+
+def test_array_labels_of_any_integer_width_are_taken():
+    features = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]], dtype=np.float32)
+    for dtype in (np.int8, np.int32, np.int64, np.uint8):  # KMeans.labels_ is int32
+        mask = reliable_mask(features, np.array([0, 0, 1, 1], dtype=dtype), k=1)
+        assert mask.tolist() == [True] * 4

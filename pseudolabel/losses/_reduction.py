@@ -34,7 +34,7 @@ def check_batch(
     check_shape(labels_name, labels, scores.shape[:-1], f"one label for each row of {name}")
     check_device(labels_name, labels, scores)
     check_option("reduction", reduction, ("mean", "sum", "none"))
-    check_int("ignore_index", ignore_index, -(2**63), None)
+    check_int("ignore_index", ignore_index, -(2**63), 2**63 - 1)
     if scores.shape[-1] == 0:
         wrong_value(name, "at least one class", scores)
     check_labels(labels_name, labels, scores.shape[-1], also=ignore_index)
@@ -55,7 +55,8 @@ def entry_values(name: str, values: Tensor, labels: Tensor, valid: Tensor, high:
     if values_are_checked(values):
         wrong = ~((values >= 0) & (values <= high)) | torch.isinf(values)
         if wrong.any():
-            wrong_value(name, f"finite values in [0, {high:g}]", values[wrong][0].item())
+            expected = "finite values of 0 or more" if high > 1 else "values in [0, 1]"
+            wrong_value(name, expected, values[wrong][0].item())
     return widen(values)
 
 

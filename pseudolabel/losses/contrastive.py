@@ -88,7 +88,7 @@ def soft_contrastive_loss(
     _check_predictions(predictions, valid)
     if confidence is not None:
         confidence = entry_values("confidence", confidence, labels, valid, high=1.0)
-    check_real("temperature", temperature, high=float("inf"), low_open=True)
+    check_real("temperature", temperature, high=float("inf"), low_open=True, high_open=True)
     check_option("confidence_mode", confidence_mode, ("scale", "weight", "smooth", "literal"))
     check_flag("negatives", negatives)
     check_flag("include_positive", include_positive)
@@ -146,6 +146,8 @@ def _log_denominator(
 
 def _unit(x: Tensor) -> Tensor:
     """L2-normalised rows; a zero row stays zero and has a finite gradient."""
+    largest = x.detach().amax(-1, keepdim=True)  # squares of tiny rows would vanish
+    x = x / torch.where(largest > 0, largest, 1)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x / torch.where(norm > 0, norm, 1)
 

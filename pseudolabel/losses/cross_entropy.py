@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, softmax
 
-from pseudolabel._checks import check_probs
+from pseudolabel._checks import check_probs, wrong_value
 from pseudolabel.losses._reduction import (
     Reduction,
     check_batch,
@@ -109,7 +109,8 @@ def entropy_regularizer(probs: Tensor) -> Tensor:
         probs: Probabilities ``(*heads, B, K)``; gets the gradient.
 
     Returns:
-        ``(*heads,)`` in ``[-log K, 0]``, in the dtype of ``probs``; 0 for an empty batch.
+        ``(*heads,)``, in ``[-log K, 0]`` where rows sum to 1, in the dtype of ``probs``; 0 for an
+        empty batch.
 
     Raises:
         TypeError: If ``probs`` is not a floating-point tensor.
@@ -122,6 +123,8 @@ def entropy_regularizer(probs: Tensor) -> Tensor:
         tensor(-0.6931)
     """
     check_probs("probs", probs, "*heads, B, K")
+    if probs.shape[-1] == 0:
+        wrong_value("probs", "at least one class", probs)
     mean = widen(probs).sum(-2) / max(probs.shape[-2], 1)
     tiny = torch.finfo(mean.dtype).tiny  # an unused cluster gets a steep but finite gradient
     return (mean * mean.clamp(min=tiny).log()).sum(-1).to(probs.dtype)

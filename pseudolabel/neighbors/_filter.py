@@ -47,9 +47,10 @@ class Filter(NamedTuple):
         Returns:
             bool ``(B,)``.
         """
-        # |fl(a.b) - a.b| <= D u |a| |b| in any order of summation; a few more u for rounding the
-        # rows to float32, and for the |a|^2 + |b|^2 of a distance.
+        # |fl(a.b) - a.b| <= D u / (1 - D u) |a| |b| in any order of summation; a few more u for
+        # rounding the rows to float32, and for the |a|^2 + |b|^2 of a distance.
         error = (rows.shape[-1] + 16) * _unit_roundoff()
+        error = error / (1 - error) if error < 1 else float("inf")
         if self.metric == "cosine":
             return kth > worst + 2 * error
         reach = torch.linalg.vector_norm(rows.double(), dim=-1) + 1
@@ -85,4 +86,8 @@ def _positive(x: Tensor) -> Tensor:
 
 def _unit_roundoff() -> float:
     """Of float32 products as they are configured: TF32 and bfloat16 keep fewer bits."""
-    return 2.0**-24 if torch.get_float32_matmul_precision() == "highest" else 2.0**-8
+    try:
+        full = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # configured backend by backend: whichever it is, assume the least
+        full = False
+    return 2.0**-24 if full else 2.0**-8

@@ -20,8 +20,8 @@ _PAIR_ELEMENTS = 2**20  # features multiplied pair by pair at a time: they stay 
 class Scorer:
     """Scores and orders candidates among the rows of a source."""
 
-    def __init__(self, source: Source, metric: str, dtype: torch.dtype) -> None:
-        self.source, self.metric, self.dtype = source, metric, dtype
+    def __init__(self, source: Source, metric: str) -> None:
+        self.source, self.metric = source, metric
         self.norms = torch.cat([_norms(block) for block in source.blocks()])
 
     def rank(self, queries: Tensor, indices: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ class Scorer:
         barred = barred.gather(-1, by_index)
         barred[:, 1:] |= indices[:, 1:] == indices[:, :-1]
         picked = indices.clamp(min=0)
-        if torch.float64 in (queries.dtype, self.dtype):
+        if torch.float64 in (queries.dtype, self.source.dtype):
             similarity = self.exact(queries, picked)
             return _sorted(indices, similarity.masked_fill(barred, -torch.inf))
         similarity, error = self._rounded(queries, picked)
@@ -66,8 +66,10 @@ class Scorer:
     def exhaustive(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
         """The k nearest of all rows, without rounding: for ties that no candidates could settle."""
         rows = split_rows(queries, self.metric)
-        blocks = [split_rows(block, self.metric) for block in self.source.blocks()]
-        similarity = torch.cat([similarity_matrix(rows, block) for block in blocks], dim=-1)
+        blocks = self.source.blocks()
+        similarity = torch.cat(
+            [similarity_matrix(rows, split_rows(block, self.metric)) for block in blocks], dim=-1
+        )
         if own is not None:
             similarity.scatter_(-1, own.unsqueeze(-1), -torch.inf)
         kth = similarity.topk(k, dim=-1).values[:, -1:]

@@ -23,7 +23,7 @@ class Source:
         floating = (
             data.is_floating_point()
             if isinstance(data, Tensor)
-            else data.dtype in (np.float16, np.float32, np.float64)
+            else data.dtype.newbyteorder("=") in (np.float16, np.float32, np.float64)
         )
         if not floating:
             wrong_type(name, "a floating-point dtype", data)
@@ -50,8 +50,13 @@ class Source:
         picked = self.data[rows.numpy() if isinstance(rows, Tensor) else rows]
         return torch.from_numpy(np.array(picked, dtype=picked.dtype.newbyteorder("=")))
 
-    def blocks(self) -> Iterator[Tensor]:
-        """The rows in order, a bounded number at a time."""
+    def enumerated_blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """The rows in order, a bounded number at a time, with the position of the first."""
         size = max(1, _BLOCK_ELEMENTS // self.dimension)
         for start in range(0, len(self), size):
-            yield self[start : start + size]
+            yield start, self[start : start + size]
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The rows in order, a bounded number at a time."""
+        for _, block in self.enumerated_blocks():
+            yield block

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pseudolabel._checks import wrong_type, wrong_value
+from pseudolabel._checks import values_are_checked, wrong_type, wrong_value
 
 
 @runtime_checkable
@@ -29,7 +29,8 @@ class NeighborBackend(Protocol):
     def add(self, rows: np.ndarray, /) -> object:
         """Takes the ``(N, D)`` float32 rows to search in, whose positions are their indices.
 
-        An index that already holds N vectors (its ``ntotal``) is used as it is.
+        An index that already holds N vectors (its ``ntotal``) is used as it is: they must be
+        those of the same features.
         """
 
     def search(self, queries: np.ndarray, k: int, /) -> tuple[Any, Any]:
@@ -70,7 +71,7 @@ class ArrayCandidates(Candidates):
     """A `NeighborBackend` over NumPy arrays, a faiss index for instance."""
 
     def __init__(self, index: NeighborBackend, rows: Tensor, *, exact: bool) -> None:
-        self.index = index
+        self.index, self.total = index, len(rows)
         self.exact = exact
         held = getattr(index, "ntotal", 0)
         if held not in (0, len(rows)):
@@ -84,6 +85,8 @@ class ArrayCandidates(Candidates):
         indices = torch.as_tensor(np.asarray(found, dtype=np.int64), device=queries.device)
         if indices.dim() != 2 or len(indices) != len(queries):
             wrong_value("backend", f"indices of shape ({len(queries)}, k) from search", indices)
+        if values_are_checked(indices) and (indices >= self.total).any():
+            wrong_value("backend", f"indices below {self.total} from search", int(indices.max()))
         return indices
 
 

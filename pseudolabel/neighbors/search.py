@@ -90,10 +90,11 @@ def nearest_neighbors(
         for start in range(0, len(asked), size)
     ]
     dtype = torch.float64 if source.dtype == torch.float64 else torch.float32
-    return Neighbors(
-        torch.cat([indices for indices, _ in found]),
-        torch.cat([similarity for _, similarity in found]).to(dtype),
-    )
+    similarity = torch.cat([similarity for _, similarity in found])
+    similarity = similarity.clamp(
+        min=torch.finfo(dtype).min
+    )  # distances beyond float32 stay finite
+    return Neighbors(torch.cat([indices for indices, _ in found]), similarity.to(dtype))
 
 
 class _Search:
@@ -110,9 +111,11 @@ class _Search:
         wanted: int,
     ) -> None:
         self.asked, self.own, self.total = asked, own, len(source)
-        self.scorer = Scorer(source, metric, asked.dtype)
+        self.scorer = Scorer(source, metric)
         self.filter: Filter = make_filter(source.blocks, metric, source.device)
-        rows = torch.cat([self.filter.rows(block) for block in source.blocks()])
+        rows = torch.empty(self.total, source.dimension, device=source.device)
+        for start, block in source.enumerated_blocks():
+            rows[start : start + len(block)] = self.filter.rows(block)
         self.count = min(len(source), wanted + 1 + _MARGIN)
         self.candidates: Candidates = make_candidates(backend, rows, metric, self.count)
 
@@ -144,7 +147,13 @@ class _Search:
             settled &= self.filter.settles(rows, similarity[:, k - 1], worst)
         indices, similarity = indices[:, :k].contiguous(), similarity[:, :k].contiguous()
         open_rows = (~settled).nonzero()[:, 0]
-        for rest in torch.split(open_rows, max(1, _BLOCK_SCORES // 8 // self.total)):
+        for rest in torch.split(
+            open_rows,
+            max(
+                1,
+                _BLOCK_SCORES // 8 // self.total,  # float64, and some copies
+            ),
+        ):
             exhaustive = self.scorer.exhaustive(
                 queries[rest], None if own is None else own[rest], k
             )

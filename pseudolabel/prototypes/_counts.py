@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pseudolabel._checks import check_int, check_real, wrong_type, wrong_value
@@ -14,7 +16,7 @@ from pseudolabel._numerics import as_fraction
 
 def class_counts(count: object, num_classes: int, num_samples: int) -> tuple[int, ...]:
     """One count for each class, from one int for all or a sequence of ``K`` ints."""
-    if not isinstance(count, (Sequence, Tensor, np.ndarray)) or isinstance(count, str):
+    if not isinstance(count, (Sequence, Tensor, np.ndarray)) or isinstance(count, (str, bytes)):
         return (check_int("count", count, 1, num_samples, " (the samples)"),) * num_classes
     values = _listed("count", count, "an int or a sequence of K ints", num_classes)
     return tuple(check_int("count", n, 1, num_samples, " (the samples)") for n in values)
@@ -30,12 +32,12 @@ def class_shares(num_samples: int, num_classes: int, prior: object = None) -> tu
     if not isinstance(prior, (Sequence, Tensor, np.ndarray)) or isinstance(prior, str):
         wrong_type("prior", "a sequence of K positive numbers", prior)
     values = _listed("prior", prior, "a sequence of K positive numbers", num_classes)
-    weights = [
-        as_fraction(check_real("prior", p, high=float("inf"), low_open=True, high_open=True))
-        for p in values
-    ]
+    for p in values:
+        check_real("prior", p, high=float("inf"), low_open=True, high_open=True)
+    weights = [as_fraction(p) for p in values]  # a NumPy float32 is read by its own digits
     total = sum(weights, Fraction(0))
-    shares = [max(1, int(num_samples * weight / total)) for weight in weights]
+    parts = [weight / total for weight in weights]
+    shares = [max(1, num_samples * part.numerator // part.denominator) for part in parts]
     while sum(shares) > num_samples:
         shares[shares.index(max(shares))] -= 1
     return tuple(shares)
@@ -49,11 +51,12 @@ def scaled_counts(shares: Sequence[int], ratio: float) -> tuple[int, ...]:
 
 def _listed(
     name: str, values: Sequence[object] | Tensor | np.ndarray, expected: str, length: int
-) -> list[object]:
-    if isinstance(values, (Tensor, np.ndarray)):
-        if values.ndim != 1:
-            wrong_value(name, expected, values)
-        values = values.tolist()
+) -> list[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if isinstance(values, np.ndarray) and values.ndim != 1:
+        wrong_value(name, expected, values)
     if len(values) != length:
         wrong_value(name, f"{length} values, one for each class", f"{len(values)} values")
     return list(values)

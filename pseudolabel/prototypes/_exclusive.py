@@ -85,7 +85,6 @@ def _transport(similarity: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     excess = np.bincount(owner, minlength=num_classes + 1) - quotas
     loss = np.full((num_classes + 1, num_classes + 1), np.inf)  # of moving one sample
     mover = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
-    tolerance = 1e-13 * max(1.0, float(np.abs(gain).max()))
     stale = list(range(num_classes + 1))
     while excess.any():
         for node in stale:
@@ -96,11 +95,12 @@ def _transport(similarity: np.ndarray, counts: Sequence[int]) -> np.ndarray:
             losses = gain[node, members] - gain[:, members]
             best = losses.argmin(axis=1)
             mover[node], loss[node] = members[best], losses[np.arange(num_classes + 1), best]
-        stale = _cheapest_path(loss, excess, tolerance)
-        for source, target in pairwise(stale):
+        path = _cheapest_path(loss, excess)
+        for source, target in pairwise(path):
             owner[mover[source, target]] = target
-        excess[stale[0]] -= 1
-        excess[stale[-1]] += 1
+        excess[path[0]] -= 1
+        excess[path[-1]] += 1
+        stale = path
     owner[owner == num_classes] = -1
     return owner
 
@@ -108,7 +108,7 @@ def _transport(similarity: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 def _prices(gain: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     """Prices under which the loads come near the quotas, so that few samples must be moved."""
     prices = np.zeros(len(gain))
-    step = float(np.ptp(gain)) or 1.0
+    step = float(np.subtract(*np.quantile(gain, [0.95, 0.05]))) or 1.0
     best, fewest = prices, gain.shape[1] + 1
     for _ in range(60):
         loads = np.bincount(np.argmax(gain - prices[:, None], axis=0), minlength=len(gain))
@@ -120,7 +120,7 @@ def _prices(gain: np.ndarray, quotas: np.ndarray) -> np.ndarray:
     return best
 
 
-def _cheapest_path(loss: np.ndarray, excess: np.ndarray, tolerance: float) -> list[int]:
+def _cheapest_path(loss: np.ndarray, excess: np.ndarray) -> list[int]:
     """Nodes of a cheapest path from an overfull node to an underfull one (Bellman-Ford)."""
     cost = np.where(excess > 0, 0.0, np.inf)
     previous = np.full(len(loss), -1)
@@ -128,7 +128,7 @@ def _cheapest_path(loss: np.ndarray, excess: np.ndarray, tolerance: float) -> li
         through = cost[:, None] + loss
         best = through.argmin(axis=0)
         reached = through[best, np.arange(len(loss))]
-        better = reached < cost - tolerance
+        better = reached + 1e-14 * np.abs(reached) < cost  # rounding must not close a cycle
         if not better.any():
             break
         cost, previous = np.where(better, reached, cost), np.where(better, best, previous)

@@ -93,8 +93,9 @@ def assign_labels(
     counts = class_counts(count, prototypes.shape[-2], len(features))
     check_capacity("count", counts, assignment, len(features))
 
-    similarity = prototype_similarity(split_rows(features, metric), prototypes, features)
-    prototypes = prototypes.detach().to(result_dtype(features))
+    dtype = result_dtype(features)
+    similarity = prototype_similarity(split_rows(features, metric), prototypes, dtype)
+    prototypes = prototypes.detach().to(dtype)
     return assign(similarity, prototypes, counts, assignment, metric)
 
 
@@ -124,12 +125,11 @@ def assign(
     )
 
 
-def prototype_similarity(rows: Rows, prototypes: Tensor, features: Tensor) -> Tensor:
-    """Similarities ``(*heads, K, M)`` of features, given split, in their result dtype."""
+def prototype_similarity(rows: Rows, prototypes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Similarities ``(*heads, K, M)`` to features that come split, in the dtype to report."""
     similarity = similarity_matrix(split_rows(prototypes.flatten(0, -2), rows.metric), rows)
-    dtype = result_dtype(features)
     similarity = similarity.clamp(min=torch.finfo(dtype).min)  # -inf is for what is not admitted
-    return similarity.to(dtype).reshape(*prototypes.shape[:-1], -1)
+    return similarity.to(dtype).reshape(*prototypes.shape[:-1], len(rows.scale))
 
 
 def check_prototypes(prototypes: Tensor, features: Tensor) -> None:

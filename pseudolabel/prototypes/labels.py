@@ -59,7 +59,8 @@ def prototype_labels(
         probs: Probabilities in [0, 1], ``(*heads, M, K)``; rows need not sum to 1.
         prototype_ratio: In (0, 1]; 1.0 is SPICE's Eq. 2, 0.5 its published code and RPSC's gamma.
         label_ratio: In (0, 1].
-        prior: Expected class sizes, ``K`` positive numbers on any scale; None means uniform.
+        prior: Expected class sizes or shares, ``K`` positive numbers, read as decimals; None means
+            uniform. A sequence, not a tensor, where this is compiled.
         assignment: ``"overlap"``, ``"greedy"``, ``"optimal"``, ``"sequential"`` or ``"nearest"``;
             see `assign_labels`.
         metric: ``"cosine"`` or ``"euclidean"``.
@@ -93,12 +94,12 @@ def prototype_labels(
     check_option("metric", metric, METRICS)
     shares = class_shares(int(num_samples), num_classes, prior)
 
-    rows, averaged = split_rows(features, metric), features
+    rows, averaged, dtype = split_rows(features, metric), features, result_dtype(features)
     if metric == "cosine":
-        averaged = unit_rows(features, rows).to(result_dtype(features))
+        averaged = unit_rows(features, rows).to(dtype)
     selected = select_confident(probs, scaled_counts(shares, prototype_ratio))
     prototypes = class_prototypes(averaged, selected)
-    similarity = prototype_similarity(rows, prototypes, features)
+    similarity = prototype_similarity(rows, prototypes, dtype)
     return assign(similarity, prototypes, scaled_counts(shares, label_ratio), assignment, metric)
 
 
@@ -131,9 +132,9 @@ def nearest_prototype(features: Tensor, prototypes: Tensor, *, metric: Metric = 
     check_prototypes(prototypes, features)
     check_option("metric", metric, METRICS)
 
-    blocks = torch.split(features, _ROWS_AT_A_TIME)
+    dtype, blocks = result_dtype(features), torch.split(features, _ROWS_AT_A_TIME)
     labels = [
-        prototype_similarity(split_rows(block, metric), prototypes, block).argmax(-2)
+        prototype_similarity(split_rows(block, metric), prototypes, dtype).argmax(-2)
         for block in blocks
     ]
     return torch.cat(labels, dim=-1)

@@ -103,7 +103,9 @@ def class_prototypes(features: Tensor, indices: Tensor) -> Tensor:
         mode="sum",
         per_sample_weights=chosen.flatten(0, -2),
     )
-    means = sums.reshape(*indices.shape[:-1], -1) / chosen.sum(-1, keepdim=True).clamp(min=1)
+    means = sums.reshape(*indices.shape[:-1], features.shape[-1]) / chosen.sum(
+        -1, keepdim=True
+    ).clamp(min=1)
     return means.to(result_dtype(features))
 
 

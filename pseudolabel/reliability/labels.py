@@ -128,7 +128,8 @@ def reliable_labels(
     num_classes = _number_of_classes(given, probs)
     mask = passes(given, counts, width, threshold, strict)
     if min_confidence is not None:
-        limit = float(as_fraction(check_real("min_confidence", min_confidence)))
+        check_real("min_confidence", min_confidence)
+        limit = float(as_fraction(min_confidence))
         if probs is None:
             wrong_value("probs", "probabilities, which min_confidence needs", probs)
         wide = probs if probs.dtype == torch.float64 else probs.float()
@@ -140,7 +141,7 @@ def reliable_labels(
         mask=mask,
         ratio=counts.double() / width,
         given=given,
-        threshold=float(threshold),
+        threshold=float(as_fraction(threshold)),
         strict=strict,
         num_classes=num_classes,
     )

@@ -128,6 +128,8 @@ def count_agreement(
     if tensor.shape[-1] != len(features):
         wrong_value("labels", f"{len(features)} of them, one for each feature", tensor)
     if isinstance(features, Tensor):
+        if isinstance(labels, np.ndarray):
+            tensor = tensor.to(features.device)
         check_device("labels", tensor, features)
     if neighbors is None:
         neighbors = nearest_neighbors(
@@ -152,7 +154,7 @@ def _checked(labels: Tensor | np.ndarray, neighbors: Neighbors | Tensor) -> tupl
     indices = neighbors.indices if isinstance(neighbors, Neighbors) else neighbors
     check_integer("neighbors", indices, "N, k")
     check_device("neighbors", indices, labels)
-    if len(indices) != labels.shape[-1] or indices.shape[-1] == 0:
+    if len(indices) != labels.shape[-1] or 0 in indices.shape:
         wrong_value("neighbors", f"shape ({labels.shape[-1]}, k), one row a label", indices)
     if values_are_checked(indices):
         outside = (indices < 0) | (indices >= len(indices))
@@ -176,6 +178,6 @@ def _agreement(labels: Tensor, indices: Tensor) -> Tensor:
 
 def passes(labels: Tensor, counts: Tensor, width: int, threshold: float, strict: bool) -> Tensor:
     """Compares counts of ``width`` with the threshold, in integers."""
-    exact = as_fraction(float(threshold)) * width
+    exact = as_fraction(threshold) * width
     needed = exact.numerator // exact.denominator + 1 if strict else -(-exact // 1)
     return (labels >= 0) & (counts >= int(needed))

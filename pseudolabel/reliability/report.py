@@ -55,7 +55,8 @@ def reliability_report(
         if samples[c] > 0:
             of_class = ratio[given == c]
             median[c], best[c] = of_class.median(), of_class.max()
-    starved = [c for c in range(num_classes) if passing[c] == 0]
+    # Balancing empties every class or none: only then is a class without survivors to blame.
+    starved = [c for c in range(num_classes) if passing[c] == 0 and not mask.any()]
     reasons = tuple(
         ""
         if reliable[c] > 0
@@ -78,9 +79,10 @@ def _reason(
         )
     if best == 0:
         return "no sample has a neighbour that carries its label."
-    reached = f"{math.floor(best * 10_000) / 10_000:g}"  # rounded down: it must keep the sample
+    digits = 4 - math.ceil(math.log10(best))
+    reached = math.floor(best * 10**digits) / 10**digits  # rounded down: it must keep the sample
     above, below = ("above", "below") if strict else ("at or above", "at or below")
     return (
-        f"the best of {samples} samples has ratio {reached}, not {above} {threshold:g}; "
+        f"the best of {samples} samples has ratio {reached}, not {above} {threshold!r}; "
         f"a threshold {below} {reached} keeps it."
     )
