@@ -1,0 +1,123 @@
+"""The pictures that a person looks at first."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from sklearn.manifold import TSNE
+from torch import Tensor
+from torch.nn.functional import normalize
+
+UNRELIABLE = "#b9b9b9"
+RELIABLE = "#1b6ca8"
+
+
+def prototype_images(images: Tensor, members: Tensor) -> Figure:
+    """One row a cluster: the images closest to its prototype, the closest first.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        members: int64 ``(K, columns)`` positions of images.
+    """
+    rows, columns = members.shape
+    figure = Figure(figsize=(0.55 * columns + 1.2, 0.55 * rows + 0.7), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for cluster, row in enumerate(axes):
+        for axis, member in zip(row, members[cluster], strict=True):
+            axis.imshow(_picture(images[member]), cmap="gray_r", vmin=0, vmax=255)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_color("#dddddd")
+        row[0].set_ylabel(f"cluster {cluster}", rotation=0, ha="right", va="center")
+    figure.suptitle("The images closest to each cluster's prototype")
+    return figure
+
+
+def embedding_map(
+    features: Tensor,
+    labels: Tensor,
+    reliable: Tensor,
+    images: Tensor,
+    members: Tensor,
+    *,
+    seed: int,
+) -> Figure:
+    """A 2-D map (t-SNE) of the embeddings, by cluster and by reliability.
+
+    Args:
+        features: ``(N, D)``, compared by their cosine.
+        labels: int64 ``(N,)`` clusters.
+        reliable: bool ``(N,)``.
+        images: uint8 ``(N, C, H, W)``.
+        members: int64 ``(K, columns)``: the first image of each row marks its cluster.
+        seed: Of the map.
+    """
+    rows = normalize(features, dim=1).numpy()
+    places = TSNE(init="pca", perplexity=30, random_state=seed).fit_transform(rows)
+    figure = Figure(figsize=(12, 6.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axis in (left, right):
+        axis.set(xticks=[], yticks=[], aspect="equal")
+        axis.spines[:].set_visible(False)
+
+    colours = mpl.colormaps["tab10" if len(members) <= 10 else "turbo"]
+    steps = 10 if len(members) <= 10 else len(members)
+    for cluster, row in enumerate(members):
+        mine = places[(labels == cluster).numpy()]
+        colour = colours((cluster + 0.5) / steps)
+        _scatter(left, mine, colour)
+        if len(mine):
+            _thumbnail(left, np.median(mine, axis=0), images[row[0]], colour)
+    left.set_title("by cluster, each with the image closest to its prototype")
+
+    kept = reliable.numpy()
+    _scatter(right, places[kept], RELIABLE, f"reliable ({kept.sum()})")
+    _scatter(right, places[~kept], UNRELIABLE, f"not reliable ({(~kept).sum()})")
+    right.set_title("by reliability")
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, markerscale=3)
+    figure.suptitle(f"t-SNE map of the learned embeddings of {len(places):,} images", fontsize=14)
+    return figure
+
+
+def ratio_histogram(ratio: Tensor, threshold: float) -> Figure:
+    """How many neighbours agree with a sample's label, over all samples.
+
+    Args:
+        ratio: ``(N,)`` in [0, 1].
+        threshold: Above it a label is reliable.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axis = figure.subplots()
+    values, counts = (part.numpy() for part in ratio.unique(return_counts=True))
+    above = values > threshold
+    width = 0.8 * np.diff(values).min(initial=0.05)
+    axis.bar(values[~above], counts[~above], width, color=UNRELIABLE, label="not reliable")
+    axis.bar(values[above], counts[above], width, color=RELIABLE, label="reliable")
+    share = counts[above].sum() / counts.sum()
+    axis.set(
+        title=f"{share:.0%} of {counts.sum():,} labels have a ratio above {threshold:g}",
+        xlabel="reliability ratio: share of the nearest neighbours that carry the sample's label",
+        ylabel="samples (log scale)",
+        yscale="log",
+        xlim=(-width, 1 + width),
+    )
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    """``(H, W)`` of a grey image, ``(H, W, 3)`` of a colour one."""
+    return image.permute(1, 2, 0).squeeze(-1).numpy()
+
+
+def _scatter(axis: Axes, places: np.ndarray, colour: object, label: str | None = None) -> None:
+    axis.scatter(*places.T, s=7, color=colour, linewidths=0, alpha=0.8, label=label)
+
+
+def _thumbnail(axis: Axes, place: np.ndarray, image: Tensor, colour: object) -> None:
+    picture = OffsetImage(_picture(image), zoom=28 / image.shape[-1], cmap="gray_r")
+    frame = {"edgecolor": colour, "linewidth": 2, "boxstyle": "round,pad=0.1"}
+    axis.add_artist(AnnotationBbox(picture, place, pad=0.1, bboxprops=frame))

@@ -1,0 +1,128 @@
+"""Stage 1, contrastive representation learning with a momentum encoder (MoCo v2)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from common.augmentation import View
+from common.training import fit, shuffled_batches
+
+
+@dataclass(frozen=True)
+class RepresentationSettings:
+    """How the features are learned."""
+
+    epochs: int = 80
+    """Passes over the images."""
+    batch_size: int = 256
+    """Positive pairs a step."""
+    queue: int = 256
+    """Keys kept as negatives. Small beside the data set: a tenth of them are of the anchor's own
+    class, and in a queue that holds most of the images also the anchor itself."""
+    key_momentum: float = 0.999
+    """How much of the key encoder stays at a step."""
+    temperature: float = 0.1
+    """Divides the similarities."""
+    projection: int = 64
+    """Width of the space in which pairs are compared."""
+    learning_rate: float = 1e-3
+    """Adam's, falling to 0 along a cosine."""
+    weight_decay: float = 1e-5
+    """Adam's."""
+    features: Literal["projection", "backbone"] = "projection"
+    """What the later stages see: where pairs are compared, or what comes before it (the paper)."""
+
+
+class MomentumContrast(nn.Module):
+    """A query encoder, a key encoder that follows it, and a queue of keys.
+
+    Args:
+        backbone: The encoder to train, with `out_features`; the module trains this very object.
+        settings: Widths, temperature and momentum.
+    """
+
+    def __init__(self, backbone: nn.Module, settings: RepresentationSettings) -> None:
+        super().__init__()
+        width = backbone.out_features
+        projection = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, settings.projection)]
+        self.query = nn.Sequential(backbone, *projection)
+        self.key = copy.deepcopy(self.query).requires_grad_(False)
+        self.temperature = settings.temperature
+        self.key_momentum = settings.key_momentum
+        queue = normalize(torch.randn(settings.queue, settings.projection), dim=1)
+        self.register_buffer("queue", queue)
+        self.register_buffer("position", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """InfoNCE loss of two views ``(B, C, H, W)`` of the same images; then queues the keys."""
+        queries = normalize(self.query(first), dim=1)
+        with torch.no_grad():
+            keys = normalize(self.key(second), dim=1)
+        positive = (queries * keys).sum(1, keepdim=True)
+        logits = torch.cat([positive, queries @ self.queue.T], dim=1) / self.temperature
+        self.enqueue(keys)
+        return cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64).to(logits.device))
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Puts keys ``(B, projection)`` in the places of the oldest; of too many, the last stay."""
+        kept = keys[-len(self.queue) :]
+        steps = torch.arange(len(kept), device=keys.device)
+        # A copy, for the loss still needs the queue that it saw.
+        self.queue = self.queue.clone()
+        self.queue[(self.position + steps) % len(self.queue)] = kept.to(self.queue.dtype)
+        self.position = (self.position + len(kept)) % len(self.queue)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Moves the key encoder a little towards the query encoder."""
+        for key, query in zip(self.key.parameters(), self.query.parameters(), strict=True):
+            key.lerp_(query, 1 - self.key_momentum)
+
+
+def train_representation(
+    fabric: Fabric,
+    backbone: nn.Module,
+    images: Tensor,
+    view: View,
+    settings: RepresentationSettings,
+) -> nn.Module:
+    """Trains ``backbone`` in place, on nothing but images.
+
+    Args:
+        fabric: Device and precision.
+        backbone: With `out_features`, on the device.
+        images: uint8 ``(N, C, H, W)``, on the device.
+        view: Drawn twice for a positive pair.
+        settings: See there.
+
+    Returns:
+        The encoder, from views to features: the backbone, with or without its projection.
+    """
+    model = fabric.to_device(MomentumContrast(backbone, settings)).train()
+    optimizer = torch.optim.Adam(
+        model.query.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    steps = settings.epochs * max(1, len(images) // settings.batch_size)
+    everything = torch.arange(len(images), device=images.device)
+
+    def loss_of(batch: Tensor) -> Tensor:
+        return model(view(images[batch]), view(images[batch]))
+
+    fit(
+        fabric,
+        optimizer,
+        shuffled_batches(everything, settings.batch_size, steps),
+        loss_of,
+        steps=steps,
+        title="1 representation",
+        after_step=model.follow,
+    )
+    return model.query if settings.features == "projection" else backbone

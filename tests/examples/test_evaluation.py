@@ -1,0 +1,42 @@
+import pytest
+import torch
+from common.evaluation import Scoreboard, kmeans_on_sphere
+
+
+def test_a_stage_is_scored_against_the_truth():
+    board = Scoreboard(torch.tensor([0, 0, 1, 1]))
+    with board.stage("swapped") as result:
+        result.clusters = torch.tensor([1, 1, 0, 1])
+        result.reliable = torch.tensor([True, True, True, False])
+    score = board.scores[0]
+    assert score.accuracy == pytest.approx(0.75)
+    assert score.reliable == 3
+    assert score.reliable_accuracy == 1
+    assert score.seconds >= 0
+    assert "swapped" in str(board)
+    assert "0.7500" in str(board)
+
+
+def test_nothing_reliable_has_no_accuracy():
+    board = Scoreboard(torch.tensor([0, 1]))
+    with board.stage("none") as result:
+        result.clusters = torch.tensor([1, 0])
+        result.reliable = torch.tensor([False, False])
+    assert board.scores[0].reliable == 0
+    assert board.scores[0].reliable_accuracy is None
+
+
+def test_without_truth_only_the_counts_are_known():
+    board = Scoreboard(None)
+    with board.stage("a stage") as result:
+        result.clusters = torch.tensor([1, 0])
+        result.reliable = torch.tensor([True, False])
+    assert board.scores[0][:4] == ("a stage", None, None, None)
+    assert board.scores[0].reliable == 1
+    assert "a stage" in str(board)
+
+
+def test_kmeans_on_the_sphere_ignores_lengths():
+    features = torch.tensor([[1.0, 0.0], [9.0, 0.1], [0.0, 1.0], [0.1, 7.0]])
+    labels = kmeans_on_sphere(features, 2, seed=0).tolist()
+    assert labels[0] == labels[1] != labels[2] == labels[3]

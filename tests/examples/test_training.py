@@ -1,0 +1,72 @@
+import itertools
+
+import pytest
+import torch
+from common.training import class_balanced_batches, fit, in_eval_mode, shuffled_batches
+from lightning.fabric import Fabric
+from torch import nn
+
+
+@pytest.fixture(scope="module")
+def fabric():
+    return Fabric(accelerator="cpu", devices=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 25])
+def test_shuffled_batches_pass_over_everything_in_turn(batch_size):
+    positions = torch.arange(100, 110)
+    drawn = torch.cat(list(shuffled_batches(positions, batch_size, steps=20)))
+    assert len(drawn) == 20 * batch_size
+    for epoch in itertools.islice(drawn.split(10), len(drawn) // 10):
+        assert epoch.sort().values.tolist() == positions.tolist()
+
+
+def test_class_balanced_batches_draw_labelled_samples_of_every_class_alike():
+    labels = torch.tensor([-1] * 50 + [0] * 900 + [2] * 30 + [3] * 20)
+    drawn = labels[torch.cat(list(class_balanced_batches(labels, 100, steps=60)))]
+    counts = drawn.bincount(minlength=4)
+    assert counts[1] == 0
+    assert ((counts[[0, 2, 3]] - 2000).abs() < 200).all()
+
+
+def test_fit_takes_one_step_a_batch_and_calls_back(fabric):
+    weight = nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    calls = []
+    fit(
+        fabric,
+        optimizer,
+        [1.0, 2.0, 3.0],
+        lambda batch: weight * batch,
+        steps=3,
+        title="test",
+        decay=False,
+        after_step=lambda: calls.append(weight.item()),
+    )
+    assert calls == pytest.approx([0.9, 0.7, 0.4])
+
+
+def test_fit_lets_the_learning_rate_fall_to_zero(fabric):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(()))], 0.1)
+    weight = optimizer.param_groups[0]["params"][0]
+    fit(fabric, optimizer, range(8), lambda _: weight * 1.0, steps=8, title="test")
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
+
+
+def test_fit_stops_at_a_loss_that_is_not_finite(fabric):
+    weight = nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    with pytest.raises(FloatingPointError, match="stage x: the loss is nan at step 0"):
+        fit(fabric, optimizer, [0], lambda _: weight * torch.nan, steps=1, title="stage x")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_in_eval_mode_leaves_the_network_as_it_was(fabric, training):
+    network = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).train(training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images = torch.randn(10, 3)
+    outputs = in_eval_mode(fabric, network, images, batch_size=4)
+    assert network.training is training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not outputs.requires_grad
+    torch.testing.assert_close(outputs, network.eval()(images))
