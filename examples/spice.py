@@ -120,9 +120,14 @@ def run(
             label_view=views.weak,
         )
         head = heads.head(select_head(losses))
-        result.clusters = in_eval_mode(fabric, head, embeddings).argmax(-1)
+        probs = in_eval_mode(fabric, head, embeddings).softmax(-1)
+        result.clusters = probs.argmax(-1)
         reliable = reliable_labels(
-            embeddings, result.clusters, k=settings.neighbors, threshold=settings.reliable_above
+            embeddings,
+            result.clusters,
+            k=settings.neighbors,
+            threshold=settings.reliable_above,
+            probs=probs,
         )
         result.reliable = reliable.mask
 
@@ -155,4 +160,7 @@ def joint_start(network: nn.Module, settings: Settings) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings, description=__doc__))
+    try:
+        main(tyro.cli(Settings, description=__doc__))
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -68,6 +69,9 @@ class RunFolder:
         self.write(name, write_to)
 
     def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
-        """Writes a safetensors file."""
-        on_host = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        """Writes a safetensors file; tensors that share memory are written once each."""
+        on_host = {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in tensors.items()
+        }
         self.write(name, lambda path: path.write_bytes(save(on_host)))

@@ -48,6 +48,7 @@ def test_tensors_of_any_layout_come_back(tmp_path):
         "b": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
         "c": torch.tensor(3),
     }
+    tensors["shared"] = tensors["a"]
     RunFolder(tmp_path).write_tensors("t.safetensors", tensors)
     loaded = load_file(tmp_path / "t.safetensors")
     assert loaded.keys() == tensors.keys()
