@@ -24,14 +24,21 @@ def prototype_images(images: Tensor, members: Tensor) -> Figure:
     """
     rows, columns = members.shape
     figure = Figure(figsize=(0.55 * columns + 1.2, 0.55 * rows + 0.7), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for cluster, row in enumerate(axes):
-        for axis, member in zip(row, members[cluster], strict=True):
-            axis.imshow(_picture(images[member]), cmap="gray_r", vmin=0, vmax=255)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_color("#dddddd")
-        row[0].set_ylabel(f"cluster {cluster}", rotation=0, ha="right", va="center")
-    figure.suptitle("The images closest to each cluster's prototype")
+    axis = figure.subplots()
+    for row, column in np.ndindex(rows, columns):
+        frame = (column, column + 0.92, row + 0.92, row)
+        picture = _picture(images[members[row, column]])
+        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=255, extent=frame)
+    axis.set(
+        title="The images closest to each cluster's prototype",
+        xlim=(-0.05, columns),
+        ylim=(rows, -0.05),
+        xticks=[],
+        yticks=np.arange(rows) + 0.46,
+        yticklabels=[f"cluster {cluster}" for cluster in range(rows)],
+    )
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
     return figure
 
 

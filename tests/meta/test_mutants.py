@@ -316,7 +316,7 @@ MUTANTS = [
         "        before = self.thresholds\n"
         "        if self.training:\n            self._update(probs)\n",
         THRESHOLDS + "test_it_updates_before_it_selects",
-        then=[("self.thresholds[targets], self.strict", "before[targets], self.strict")],
+        then=[("_select(probs, self.thresholds, self", "_select(probs, before, self")],
     ),
     mutant(
         "eval-mode-updates",
@@ -335,7 +335,7 @@ MUTANTS = [
     mutant(
         "one-threshold-for-all-classes",
         "thresholds.py",
-        "self.mean_confidence * self.mean_probs / self.mean_probs.max()",
+        "self.mean_confidence * self.mean_probs / torch.where(largest > 0, largest, 1)",
         "self.mean_confidence.expand(self.num_classes)",
         THRESHOLDS + "test_each_class_has_its_own_threshold",
     ),
