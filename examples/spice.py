@@ -51,6 +51,8 @@ class Settings:
     """The same seed gives the same result on the same CPU."""
     accelerator: str = "auto"
     """Lightning Fabric's: auto (a GPU if there is one), cpu, gpu, mps."""
+    threads: int = 1
+    """On the CPU. A network this small gains little from more, and loses much if a core is busy."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning Fabric's."""
     width: int = 16
@@ -74,6 +76,7 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Runs the stages, prints the table and writes the folder."""
+    torch.set_num_threads(settings.threads)
     folder = RunFolder(settings.out, overwrite=settings.overwrite)
     fabric = Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
     data = load_digits()
