@@ -141,7 +141,7 @@ def test_fields_are_the_promised_ones(name, fields):
 
 OPERATORS = {"prototypes", "neighbors", "losses", "thresholds", "heads", "metrics"}
 ABOVE = {"reliability": {"neighbors"}, "distributed": OPERATORS | {"reliability"}}
-ON_REQUEST = {"testing", "estimator"}
+ON_REQUEST = {"testing", "estimator", "report", "cli", "__main__"}
 
 
 def imported(source, module=()):
@@ -158,7 +158,7 @@ def imported(source, module=()):
 
 
 def is_leaf(part):
-    return part == "types" or part.startswith("_")
+    return part == "types" or (part.startswith("_") and part not in ON_REQUEST)
 
 
 def allowed(part):

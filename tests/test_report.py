@@ -1,0 +1,443 @@
+"""Doubtful rows against a scalar oracle, and the page as a browser and a stranger see it."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.metrics import average_precision_score
+
+from pseudolabel import nearest_neighbors, reliability_ratio, reliable_labels
+from pseudolabel.report import Table, find_doubtful, render_report
+from pseudolabel.report.content import class_rows, histogram
+from pseudolabel.report.space import POINTS, flat_map
+
+# --- which rows are doubtful ---------------------------------------------------------------------
+
+
+@st.composite
+def labelled_graphs(draw):
+    count = draw(st.integers(2, 14))
+    k = draw(st.integers(1, min(4, count - 1)))
+    classes = draw(st.integers(1, 4))
+    labels = draw(st.lists(st.integers(-1, classes - 1), min_size=count, max_size=count))
+    neighbors = [
+        draw(st.permutations([j for j in range(count) if j != i]).map(lambda p: p[:k]))
+        for i in range(count)
+    ]
+    return labels, neighbors, classes
+
+
+def doubt_by_hand(labels, neighbors, classes):
+    """The rule of `find_doubtful`, a row and a class at a time."""
+    k, rows = len(neighbors[0]), range(len(labels))
+    labelled = [i for i in rows if labels[i] >= 0]
+    votes = [[sum(labels[j] == c for j in neighbors[i]) / k for c in range(classes)] for i in rows]
+    frequency = [sum(labels[i] == c for i in rows) / max(1, len(labelled)) for c in range(classes)]
+    trusted = labelled
+    for _ in range(2):
+        agreement = sum(votes[i][labels[i]] for i in trusted) / len(trusted) if trusted else 1.0
+        profiles = []
+        for c in range(classes):
+            counts = [
+                sum(votes[i][e] for i in trusted if labels[i] == c)
+                + 10 * ((1 - agreement) * frequency[e] + agreement * (e == c))
+                + 1e-9
+                for e in range(classes)
+            ]
+            profiles.append([math.log(x / sum(counts)) for x in counts])
+        scores = [
+            [round(sum(v * t for v, t in zip(votes[i], p, strict=True)), 9) for p in profiles]
+            for i in rows
+        ]
+        doubt, suggested = [0.0] * len(labels), [-1] * len(labels)
+        for i in rows:
+            voted = [c for c in range(classes) if votes[i][c] > 0]
+            if voted:
+                among = sorted({*voted, *([labels[i]] if labels[i] >= 0 else [])})
+                best = max(among, key=lambda c, i=i: (scores[i][c], c == labels[i], -c))
+                suggested[i] = best
+                if labels[i] >= 0:
+                    doubt[i] = scores[i][best] - scores[i][labels[i]]
+        trusted = [i for i in labelled if doubt[i] <= 0]
+    return doubt, suggested
+
+
+@given(labelled_graphs())
+def test_doubt_is_the_rule_worked_out_by_hand(graph):
+    labels, neighbors, classes = graph
+    found = find_doubtful(np.array(labels), torch.tensor(neighbors), num_classes=classes)
+    doubt, suggested = doubt_by_hand(labels, neighbors, classes)
+    np.testing.assert_allclose(found.doubt, doubt, atol=1.5e-9)
+    clear = [i for i, x in enumerate(doubt) if x == 0 or x > 1e-8]
+    assert [found.suggested[i] for i in clear] == [suggested[i] for i in clear]
+
+
+@given(labelled_graphs())
+def test_ranked_rows_are_those_of_positive_doubt_in_order(graph):
+    labels, neighbors, classes = graph
+    found = find_doubtful(np.array(labels), torch.tensor(neighbors), num_classes=classes)
+    ratio = reliability_ratio(np.array(labels), torch.tensor(neighbors)).numpy()
+    keys = [(-found.doubt[i], ratio[i], i) for i in found.order]
+    assert keys == sorted(keys)
+    assert set(found.order.tolist()) == {i for i, x in enumerate(found.doubt) if x > 0}
+    assert all(labels[i] >= 0 and found.suggested[i] != labels[i] for i in found.order)
+
+
+@given(labelled_graphs(), st.randoms(use_true_random=False))
+def test_doubt_follows_the_classes_when_they_are_renamed(graph, random):
+    labels, neighbors, classes = graph
+    names = list(range(classes))
+    random.shuffle(names)
+    renamed = np.array([names[c] if c >= 0 else -1 for c in labels])
+    graph = torch.tensor(neighbors)
+    first = find_doubtful(np.array(labels), graph, num_classes=classes)
+    second = find_doubtful(renamed, graph, num_classes=classes)
+    np.testing.assert_allclose(first.doubt, second.doubt, atol=2e-9)
+
+
+def digits(flipped, seed=0):
+    """Digits, their neighbours, labels some of which were changed by ``flipped``, and which."""
+    data = load_digits()
+    truth = data.target.astype(np.int64)
+    labels = flipped(truth.copy(), np.random.default_rng(seed))
+    return nearest_neighbors(torch.from_numpy(data.data), 20), labels, labels != truth
+
+
+def flip_anywhere(labels, generator):
+    rows = generator.choice(len(labels), len(labels) // 10, replace=False)
+    labels[rows] = (labels[rows] + generator.integers(1, 10, len(rows))) % 10
+    return labels
+
+
+def flip_to_the_next_class(labels, generator):
+    truth = labels.copy()
+    for c in range(0, 10, 2):
+        rows = generator.permutation(np.flatnonzero(truth == c))
+        labels[rows[: len(rows) * 3 // 10]] = c + 1
+    return labels
+
+
+@pytest.mark.parametrize("flip", [flip_anywhere, flip_to_the_next_class])
+def test_planted_flips_are_ranked_better_than_by_the_ratio(flip):
+    neighbors, labels, wrong = digits(flip)
+    found = find_doubtful(labels, neighbors)
+    ratio = reliability_ratio(labels, neighbors).numpy()
+    ours = average_precision_score(wrong, found.doubt)
+    assert ours > average_precision_score(wrong, -ratio)
+    first = found.order[: wrong.sum() // 2]
+    assert wrong[first].mean() > 0.95
+
+
+def test_suggestions_for_planted_flips_are_mostly_right():
+    neighbors, labels, wrong = digits(flip_anywhere)
+    truth = load_digits().target
+    assert (find_doubtful(labels, neighbors).suggested == truth)[wrong].mean() > 0.9
+
+
+def test_classes_that_always_mix_are_not_doubted():
+    # Classes 0 and 1 share one place at random, class 2 has its own; one row of 2 is labelled 0.
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 4, generator=generator) * 0.1
+    features[:200, 0] += 1
+    features[200:, 1] += 1
+    labels = torch.randint(0, 2, (300,), generator=generator)
+    labels[200:] = 2
+    labels[250] = 0
+    neighbors = nearest_neighbors(features, 10)
+    assert find_doubtful(labels, neighbors).order[0] == 250
+    assert reliability_ratio(labels, neighbors)[:200].min() <= 0.1
+
+
+def test_nothing_is_doubtful_with_one_class_or_without_labelled_neighbours():
+    graph = torch.tensor([[1], [0], [0]])
+    alone = find_doubtful(np.array([0, 0, 0]), graph)
+    assert len(alone.order) == 0
+    assert alone.suggested.tolist() == [0, 0, 0]
+    nobody = find_doubtful(np.array([-1, 1, -1]), graph)
+    assert nobody.suggested.tolist() == [1, -1, -1]
+    assert nobody.doubt.tolist() == [0, 0, 0]
+    assert len(find_doubtful(np.array([-1, -1, -1]), graph).order) == 0
+
+
+def test_wrong_calls_say_so():
+    graph = torch.tensor([[1], [0]])
+    with pytest.raises(ValueError, match=r"num_classes: expected an int of 2 or more"):
+        find_doubtful(np.array([0, 1]), graph, num_classes=1)
+    with pytest.raises(ValueError, match=r"labels: expected shape \(N,\)"):
+        find_doubtful(np.array([[0, 1]]), graph)
+    with pytest.raises(TypeError, match="labels"):
+        find_doubtful(np.array([0.0, 1.0]), graph)
+
+
+# --- what is said of them ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1, 3, 19, 20, 21, 30, 100])
+def test_histogram_counts_every_row_in_its_bar(width):
+    counts = np.arange(width + 1).repeat(3)
+    ratio = counts / width
+    mask = counts % 2 == 0
+    bars = histogram(ratio, mask, width)
+    assert len(bars) <= 21
+    assert (sum(b.reliable for b in bars), sum(b.doubtful for b in bars)) == (
+        mask.sum(),
+        (~mask).sum(),
+    )
+    for bar in bars[1:]:
+        inside = (ratio > bar.low + 1e-9) & (ratio < bar.high + 1e-9)
+        assert (bar.reliable, bar.doubtful) == ((inside & mask).sum(), (inside & ~mask).sum())
+    assert bars[0].total == 3
+    assert bars[-1].high == 1
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.75, 0.95])
+def test_a_threshold_just_below_the_next_ratio_keeps_as_many_more_as_promised(threshold):
+    neighbors, labels, _ = digits(flip_anywhere)
+    features = np.zeros((len(labels), 1))
+    reliable = reliable_labels(features, labels, neighbors=neighbors, threshold=threshold)
+    rows = class_rows(
+        reliable, neighbors.indices.numpy(), find_doubtful(labels, neighbors), "0" * 10
+    )
+    assert any(row.next_ratio is not None for row in rows)
+    for row in rows:
+        if row.next_ratio is not None:
+            lower = reliable_labels(
+                features, labels, neighbors=neighbors, threshold=row.next_ratio - 0.01
+            )
+            kept = int(lower.mask[labels == row.code].sum())
+            assert kept == row.reliable + row.next_count
+
+
+# --- the map -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        np.zeros((40, 3)),
+        np.ones((2, 1)),
+        np.full((40, 2), 1e300) * np.arange(40)[:, None] / 40,
+        np.random.default_rng(0).normal(size=(50, 1)),
+        np.random.default_rng(0).normal(size=(50, 7)).astype(np.float16),
+    ],
+    ids=["zeros", "two rows", "huge", "one column", "half precision"],
+)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_map_is_finite_and_fits_the_square(features, metric):
+    flat = flat_map(features, metric=metric)
+    assert flat.places.shape == (len(features), 2)
+    assert (flat.places >= 0).all()
+    assert (flat.places <= 1).all()
+
+
+def test_a_map_is_repeatable_bounded_and_names_its_method():
+    features = np.random.default_rng(0).normal(size=(POINTS + 50, 5))
+    first, again = (flat_map(features, kind="pca", seed=3) for _ in range(2))
+    assert first.method == "PCA"
+    assert len(first.rows) == POINTS
+    assert (np.diff(first.rows) > 0).all()
+    np.testing.assert_array_equal(first.places, again.places)
+    assert flat_map(features[:40]).method == "t-SNE"
+    assert flat_map(features[:10]).method == "PCA"
+    assert flat_map(features, kind="none") is None
+
+
+def test_the_map_by_pca_keeps_the_distances_of_flat_data():
+    features = np.random.default_rng(0).normal(size=(30, 2)) * [3, 1]
+    places = flat_map(features, kind="pca", metric="euclidean").places
+    ratio = np.linalg.norm(places - places[0], axis=1)[1:]
+    ratio = ratio / np.linalg.norm(features - features[0], axis=1)[1:]
+    np.testing.assert_allclose(ratio, ratio[0])
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+VOID = {"meta", "img", "rect", "line", "path", "br"}
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'); DROP TABLE labels;--",
+    "{{ 7 * 7 }}{% raw %}",
+    "right\u202eleft\x00\x1b[31m",
+    "surrogate \udcff",
+    "&amp;",
+    "</style></svg>",
+    "x" * 5000,
+    "",
+]
+
+
+class Page(HTMLParser):
+    """What a browser would find; closes and nesting are checked on the way."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text, self.headings = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        assert len(dict(attrs)) == len(attrs)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+def example(rows=80, classes=10, seed=0, threshold=0.5, k=5):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(rows) % classes
+    features = torch.randn(rows, 6, generator=generator)
+    features[torch.arange(rows), labels % 6] += 3
+    labels[0] = -1
+    neighbors = nearest_neighbors(features, k)
+    return (
+        features,
+        reliable_labels(features, labels, neighbors=neighbors, threshold=threshold),
+        neighbors,
+    )
+
+
+def picture(row):
+    if row % 3 == 0:
+        raise OSError("damaged")
+    return Image.new(["RGB", "L", "RGBA", "P", "CMYK", "I;16"][row % 6], (200, 100))
+
+
+def render(**options):
+    return render_report(*example(), **{"title": "A title", "map_kind": "pca", **options})
+
+
+PAGES = {
+    "plain": lambda: render(),
+    "hostile": lambda: render(
+        title=HOSTILE[0],
+        noun="class",
+        class_names=HOSTILE,
+        row_names=[HOSTILE[i % 10] for i in range(80)],
+        picture=picture,
+        settings={HOSTILE[0]: HOSTILE[1], "long": HOSTILE[8]},
+        tables=[Table(HOSTILE[0], [HOSTILE[1]] * 2, [[HOSTILE[7], 0.5]], note=HOSTILE[3])],
+    ),
+    "one class": lambda: render_report(*example(classes=1), title="One"),
+    "nothing reliable": lambda: render_report(*example(threshold=1.0), title="None"),
+    "two rows": lambda: render_report(*example(rows=2, classes=1, k=1), title="Two"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_whole_self_contained_and_accessible(name):
+    text = PAGES[name]()
+    text.encode()
+    page = Page(text)
+    tags = [tag for tag, _ in page.tags]
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(tags)
+    assert all(source.startswith("data:image/") for source in page.values("src"))
+    assert all(target.startswith("#") for target in page.values("href"))
+    assert "url(" not in text
+    assert "@import" not in text
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
+    assert "default-src 'none'" in text
+
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    assert set(page.values("aria-labelledby")) <= set(ids)
+    assert {target[1:] for target in page.values("href")} <= set(ids)
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    assert all(
+        after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False)
+    )
+    assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
+    assert all(attributes["aria-label"] for tag, attributes in page.tags if tag == "svg")
+    assert ("html", {"lang": "en"}) in page.tags
+    assert "width=device-width, initial-scale=1" in page.values("content")
+
+
+def test_hostile_names_are_shown_as_text():
+    page = Page(PAGES["hostile"]())
+    for name in HOSTILE[:4]:
+        assert name in page.words
+    assert "\u202e" not in page.words
+    assert "\x1b" not in page.words
+    assert "(empty)" in page.words
+    assert "x" * 301 not in page.words
+    assert sum(source.startswith("data:image/") for source in page.values("src")) > 10
+    assert "no picture of" in page.words
+
+
+def test_the_page_says_what_the_numbers_say():
+    features, reliable, neighbors = example()
+    page = Page(render_report(features, reliable, neighbors, title="T", settings={"seed": 17}))
+    kept = int(reliable.mask.sum())
+    assert 0 < kept < 79
+    assert (
+        f"80 rows of 6 numbers in 10 clusters. {kept} of 79 labels ({100 * kept / 79:.1f} %)"
+        in page.words
+    )
+    assert "more than 0.5 of a row's 5 nearest neighbours (cosine)" in page.words
+    assert "t-SNE of all 80 rows" in page.words
+    assert "seed 17" in page.words
+
+
+def test_an_empty_class_is_explained():
+    features, _, neighbors = example()
+    labels = torch.zeros(80, dtype=torch.long)
+    labels[3] = 1
+    reliable = reliable_labels(features, labels, neighbors=neighbors, threshold=0.5)
+    reliable = reliable._replace(num_classes=3)
+    page = Page(
+        render_report(features, reliable, neighbors, title="T", class_names=["a", "b", "c"])
+    )
+    assert "Cluster b is empty. No sample has a neighbour that carries its label." in page.words
+    assert "Cluster c is empty. No sample carries this label." in page.words
+
+
+def test_the_page_does_not_grow_with_the_rows():
+    sizes = [
+        len(
+            render_report(
+                *example(rows=rows, classes=rows // 10),
+                title="T",
+                class_names=["n" * 500] * (rows // 10),
+                map_kind="pca",
+            )
+        )
+        for rows in (3000, 9000)
+    ]
+    assert sizes[1] < 1.05 * sizes[0] < 2**20
+
+
+def test_wrong_lengths_are_refused():
+    with pytest.raises(ValueError, match="class_names: expected 10 names, got 2"):
+        render(class_names=["a", "b"])
+    with pytest.raises(ValueError, match="row_names: expected 80 names, got 1"):
+        render(row_names=["a"])
+    features, reliable, neighbors = example()
+    with pytest.raises(ValueError, match="features: expected 80 rows"):
+        render_report(features[:5], reliable, neighbors, title="T")
