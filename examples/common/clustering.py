@@ -1,57 +1,23 @@
-"""Stage 2, clustering heads on a frozen encoder: label a set, learn its labels, again and again.
-
-A method is its labelling rule and its loss; the loop is the same for all.
-"""
+"""Stage 2, clustering heads on an encoder: the loop that every method's task runs in."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from common.augmentation import View, Views
-from common.training import fit, in_eval_mode, shuffled_batches
-from pseudolabel import ClusterHeads, PseudoLabels, label_confidence
+from common.evaluation import Snapshot
+from common.training import OptimizerName, fit, in_eval_mode, make_optimizer
+from pseudolabel import ClusterHeads, select_head
 
-LabelRule = Callable[[Tensor, Tensor], PseudoLabels]
-"""From embeddings ``(M, D)`` and probabilities ``(H, M, K)`` to pseudo-labels of every head."""
-
-
-class Entries(NamedTuple):
-    """Labelled samples of every head.
-
-    Attributes:
-        features: ``(H, B, D)`` of the view that the heads learn on.
-        labels: int64 ``(H, B)``, -1 for a place that stayed free.
-        confidence: ``(H, B)`` in [0, 1], RPSC's.
-        sample_ids: int64 ``(H, B)``, which sample it is.
-    """
-
-    features: Tensor
-    labels: Tensor
-    confidence: Tensor
-    sample_ids: Tensor
-
-
-HeadLoss = Callable[[Tensor, Entries], Tensor]
-"""From logits ``(H, B, K)`` and what they belong to, to one loss a head ``(H,)``."""
-
-
-class TrainedHeads(NamedTuple):
-    """Heads, in eval mode, and what they are chosen by.
-
-    Attributes:
-        heads: All of them.
-        losses: ``(H,)``, for which no ground truth is needed; see `pseudolabel.select_head`.
-    """
-
-    heads: ClusterHeads
-    losses: Tensor
+Look = Callable[[Tensor], Tensor]
+"""From positions among the images looked at, of any shape, to features ``(*positions, D)``."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +27,125 @@ class HeadSettings:
     heads: int = 10
     """Heads trained side by side; they differ by their initial weights alone."""
     hidden: int = 256
-    """Width of a head's hidden layer."""
+    """Width of a head's hidden layer; that of the features in SPICE's paper."""
     norm: Literal["batch"] | None = None
-    """Normalisation in a head: none (SPICE), or batch (RPSC)."""
+    """Normalisation in a head: none (SPICE), or batch (RPSC, as in BYOL)."""
     rounds: int = 40
-    """How often the samples are labelled anew."""
+    """How often the samples are viewed and labelled anew."""
     samples: int | None = None
-    """Samples drawn and labelled a round; None for all of them."""
+    """Samples drawn and labelled a round (M); None for all of them."""
     batch_size: int = 256
-    """Labelled entries a step and head."""
+    """Labelled entries a step and head; 128 in SPICE's published code."""
     repeats: int = 4
-    """Passes over the labelled entries a round."""
+    """Passes over the labelled entries a round; 8 in SPICE's published code."""
+    optimizer: OptimizerName = "adam"
+    """Adam in SPICE's and SCAN's published code."""
     learning_rate: float = 5e-3
-    """Adam's, constant."""
+    """Constant; 0.005 in SPICE's published code."""
+    entropy: float = 0.0
+    """Weight of minus the entropy of the mean prediction: none in SPICE but for its Table VII, 5 in
+    SCAN."""
+    encoder: Literal["frozen", "joint"] = "frozen"
+    """Whether the encoder stays as it is or learns with the heads (SPICE's Table VII, Joint-MH, and
+    with one head Joint-SH)."""
+    keep: Literal["last", "best"] = "last"
+    """The head of the smallest label-free loss after the last round (the paper), or after any that
+    is evaluated (the published code)."""
+    evaluate_every: int = 0
+    """Rounds between two evaluations of all heads (SPICE's Fig. 6, RPSC's Fig. 3); 0 for the end
+    alone."""
+
+
+class Learner:
+    """Heads and the encoder under them, which learns too or stays as it is.
+
+    The features of a frozen encoder are computed once a look, in eval mode, BatchNorm statistics
+    untouched, and shared by all heads and repeats. An encoder that learns sees the views anew at
+    every step.
+
+    Args:
+        fabric: Device and precision.
+        encoder: Left alone; one that learns is a copy.
+        heads: On the device.
+        joint: Whether the encoder learns.
+    """
+
+    def __init__(
+        self, fabric: Fabric, encoder: nn.Module, heads: ClusterHeads, *, joint: bool
+    ) -> None:
+        self.fabric = fabric
+        self.heads = heads
+        self.encoder = copy.deepcopy(encoder).train() if joint else encoder
+        self.joint = joint
+
+    @property
+    def trained(self) -> nn.Module:
+        """What the optimiser trains."""
+        return nn.ModuleList([self.heads, self.encoder]) if self.joint else self.heads
+
+    def look(self, images: Tensor, view: View) -> Look:
+        """Draws one view of every image; the features follow when a step asks for them."""
+        if not self.joint:
+            features = in_eval_mode(self.fabric, self.encoder, images, view)
+            return lambda positions: features[positions]
+        device = self.fabric.device
+        views = torch.cat([view(part.to(device)) for part in images.split(1024)])
+
+        def encode(positions: Tensor) -> Tensor:
+            unique, inverse = positions.unique(return_inverse=True)
+            return self.encoder(views[unique])[inverse]
+
+        return encode
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, view: View) -> Tensor:
+        """What the heads say of one view of every image: ``(H, N, K)``, nothing trained.
+
+        BatchNorm goes by its running statistics, as predictions do.
+        """
+        features = in_eval_mode(self.fabric, self.encoder, images, view)
+        was_training = self.heads.training
+        self.heads.eval()
+        logits = self.heads(features)
+        self.heads.train(was_training)
+        return logits
+
+
+class HeadTask(Protocol):
+    """What a method has heads do: the only part of stage 2 in which methods differ.
+
+    Attributes:
+        steps: Optimiser steps a round.
+    """
+
+    steps: int
+
+    def batches(self, learner: Learner) -> Iterator[Any]:
+        """The ``steps`` batches of one round, in whatever form `loss` takes them."""
+
+    def loss(self, learner: Learner, batch: Any) -> Tensor:  # noqa: ANN401 - the task's own form
+        """One loss a head, ``(H,)``, of a batch."""
+
+    def judge(self, learner: Learner) -> Tensor:
+        """One loss a head, ``(H,)``, by which a head is selected: no ground truth, no gradient."""
+
+
+class TrainedHead(NamedTuple):
+    """The selected head, in eval mode, and how it came to be selected.
+
+    Attributes:
+        encoder: The one under it.
+        head: From features to logits.
+        index: Which of the heads it is.
+        history: Every evaluation, the last one after the last round.
+        probs: ``(N, K)``, the head's of the clean views.
+    """
+
+    encoder: nn.Module
+    head: nn.Module
+    index: int
+    history: list[Snapshot]
+    probs: Tensor
 
 
 def train_heads(
@@ -82,87 +154,66 @@ def train_heads(
     images: Tensor,
     views: Views,
     settings: HeadSettings,
+    task: HeadTask,
     *,
     num_classes: int,
-    label: LabelRule,
-    loss: HeadLoss,
-    label_view: View,
-) -> TrainedHeads:
-    """Trains heads; the encoder stays as it is, its BatchNorm statistics included.
-
-    The features of each view are computed once a round and shared by all heads and repeats.
+) -> TrainedHead:
+    """Trains heads by a method's task and selects one by its label-free loss.
 
     Args:
         fabric: Device and precision.
-        encoder: From views to features, on the device.
-        images: uint8 ``(N, C, H, W)``, on the device.
-        views: The clean view gives the embeddings, the strong one what the heads learn on.
+        encoder: From views to features, on the device, with `out_features`.
+        images: uint8 ``(N, C, H, W)``, on any device.
+        views: The clean one is what heads are evaluated on.
         settings: See there.
+        task: The method.
         num_classes: K.
-        label: The method's labelling rule.
-        loss: The method's loss.
-        label_view: The view whose probabilities the rule sees.
 
     Returns:
-        The heads, and each one's loss over all clean images.
-
-    Raises:
-        ValueError: If more samples are to be drawn than there are.
+        The selected head.
     """
-    embeddings = in_eval_mode(fabric, encoder, images, views.clean)
     heads = ClusterHeads(
         settings.heads,
-        embeddings.shape[1],
+        encoder.out_features,
         num_classes,
         hidden_features=settings.hidden,
         norm=settings.norm,
     )
-    heads = fabric.to_device(heads).train()
-    samples = len(images) if settings.samples is None else settings.samples
-    if not 1 <= samples <= len(images):
-        raise ValueError(f"samples: expected 1 to {len(images)} of the images, got {samples}")
-    # Shapes and counts alone decide how many entries the rule gives.
-    count = _label(heads, embeddings[:samples], embeddings[:samples], label).labels.shape[-1]
-    steps = math.ceil(count / settings.batch_size) * settings.repeats
+    learner = Learner(
+        fabric, encoder, fabric.to_device(heads).train(), joint=settings.encoder == "joint"
+    )
+    history: list[Snapshot] = []
+    kept: tuple[float, TrainedHead] | None = None
 
-    def batches() -> Iterator[Entries]:
-        for _ in range(settings.rounds):
-            drawn = torch.randperm(len(images)).to(images.device)[:samples]
-            seen = in_eval_mode(fabric, encoder, images[drawn], label_view)
-            pseudo = _label(heads, embeddings[drawn], seen, label)
-            learned = in_eval_mode(fabric, encoder, images[drawn], views.strong)
-            places = torch.arange(count, device=images.device)
-            for batch in shuffled_batches(places, settings.batch_size, steps):
-                yield _entries(pseudo, learned, batch)
+    def evaluate(after: int) -> None:
+        nonlocal kept
+        losses, logits = task.judge(learner), learner.logits(images, views.clean)
+        history.append(Snapshot(after, logits.cpu(), losses.cpu()))
+        index = select_head(losses)
+        loss = float(losses[index])
+        if after and (kept is None or settings.keep == "last" or loss < kept[0]):
+            head = learner.heads.head(index).eval()
+            trunk = copy.deepcopy(learner.encoder).eval() if learner.joint else encoder
+            probs = logits[index].softmax(-1)
+            kept = (loss, TrainedHead(trunk, head, index, history, probs))
+
+    def rounds() -> Iterator[Any]:
+        if settings.evaluate_every:
+            evaluate(0)
+        for after in range(1, settings.rounds + 1):
+            yield from task.batches(learner)
+            regular = settings.evaluate_every and after % settings.evaluate_every == 0
+            if regular or after == settings.rounds:
+                evaluate(after)
 
     fit(
         fabric,
-        torch.optim.Adam(heads.parameters(), settings.learning_rate),
-        batches(),
+        make_optimizer(settings.optimizer, learner.trained, settings.learning_rate),
+        rounds(),
         # The heads share no parameter, so that the mean trains each one by its own loss.
-        lambda entries: loss(heads(entries.features), entries).mean(),
-        steps=settings.rounds * steps,
+        lambda batch: task.loss(learner, batch).mean(),
+        steps=settings.rounds * task.steps,
         title="2 clustering heads",
-        decay=False,
+        schedule="constant",
     )
-    entries = _entries(_label(heads, embeddings, embeddings, label), embeddings, slice(None))
-    heads.eval()
-    with torch.no_grad():
-        return TrainedHeads(heads, loss(heads(entries.features), entries))
-
-
-@torch.no_grad()
-def _label(heads: ClusterHeads, embeddings: Tensor, seen: Tensor, label: LabelRule) -> PseudoLabels:
-    """Labels by probabilities that normalise with running statistics, as predictions do."""
-    heads.eval()
-    probs = heads(seen).softmax(-1)
-    heads.train()
-    return label(embeddings, probs)
-
-
-def _entries(pseudo: PseudoLabels, features: Tensor, batch: Tensor | slice) -> Entries:
-    sample_ids = pseudo.indices[:, batch]
-    # A free place borrows sample 0; its label of -1 keeps it out of every loss.
-    learned = features[sample_ids.clamp(min=0)]
-    confidence = label_confidence(pseudo)[:, batch]
-    return Entries(learned, pseudo.labels[:, batch], confidence, sample_ids)
+    return kept[1]

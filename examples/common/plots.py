@@ -11,6 +11,9 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from common.evaluation import Snapshot
+
+MAPPED = 3000  # images in each of several maps
 UNRELIABLE = "#b9b9b9"
 RELIABLE = "#1b6ca8"
 
@@ -27,8 +30,8 @@ def prototype_images(images: Tensor, members: Tensor) -> Figure:
     axis = figure.subplots()
     for row, column in np.ndindex(rows, columns):
         frame = (column, column + 0.92, row + 0.92, row)
-        picture = _picture(images[members[row, column]])
-        axis.imshow(picture, cmap="gray_r", vmin=0, vmax=255, extent=frame)
+        shown = picture(images[members[row, column]])
+        axis.imshow(shown, cmap="gray_r", vmin=0, vmax=255, extent=frame)
     axis.set(
         title="The images closest to each cluster's prototype",
         xlim=(-0.05, columns),
@@ -115,9 +118,34 @@ def ratio_histogram(ratio: Tensor, threshold: float) -> Figure:
     return figure
 
 
-def _picture(image: Tensor) -> np.ndarray:
+def training_maps(history: list[Snapshot], head: int, *, seed: int) -> Figure:
+    """Maps (t-SNE) of what one head says, at four times of its training (RPSC's Fig. 3).
+
+    Args:
+        history: At least two evaluations.
+        head: Its index.
+        seed: Of the maps.
+    """
+    shown = sorted({round(x) for x in np.linspace(0, len(history) - 1, 4)})
+    figure = Figure(figsize=(3.6 * len(shown), 4), layout="constrained")
+    for axis, index in zip(figure.subplots(1, len(shown)), shown, strict=True):
+        moment = history[index]
+        step = -(-moment.logits.shape[1] // MAPPED)
+        logits = moment.logits[head, ::step]
+        perplexity = min(30, len(logits) / 4)
+        tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
+        places = tsne.fit_transform(logits.softmax(-1).numpy())
+        clusters = logits.argmax(-1).numpy()
+        axis.scatter(*places.T, s=4, c=clusters, cmap="tab10" if logits.shape[1] <= 10 else "turbo")
+        axis.set(title=f"after {moment.after} rounds", xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    figure.suptitle("t-SNE maps of the selected head's predictions, coloured by cluster")
+    return figure
+
+
+def picture(image: Tensor) -> np.ndarray:
     """``(H, W)`` of a grey image, ``(H, W, 3)`` of a colour one."""
-    return image.permute(1, 2, 0).squeeze(-1).numpy()
+    return image.permute(1, 2, 0).squeeze(-1).cpu().numpy()
 
 
 def _scatter(axis: Axes, places: np.ndarray, colour: object, label: str | None = None) -> None:
@@ -125,6 +153,6 @@ def _scatter(axis: Axes, places: np.ndarray, colour: object, label: str | None =
 
 
 def _thumbnail(axis: Axes, place: np.ndarray, image: Tensor, colour: object) -> None:
-    picture = OffsetImage(_picture(image), zoom=28 / image.shape[-1], cmap="gray_r")
+    small = OffsetImage(picture(image), zoom=28 / image.shape[-1], cmap="gray_r")
     frame = {"edgecolor": colour, "linewidth": 2, "boxstyle": "round,pad=0.1"}
-    axis.add_artist(AnnotationBbox(picture, place, pad=0.1, bboxprops=frame))
+    axis.add_artist(AnnotationBbox(small, place, pad=0.1, bboxprops=frame))

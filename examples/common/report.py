@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
+from common.attention import attention_maps
+from common.augmentation import View
+from common.clustering import TrainedHead
+from common.curves import accuracy_curves, confusion_matrix, head_curves, purity_curve
 from common.evaluation import Scoreboard
-from common.plots import embedding_map, prototype_images, ratio_histogram
+from common.measures import Findings
+from common.network import Architecture
+from common.plots import embedding_map, prototype_images, ratio_histogram, training_maps
 from common.run_folder import RunFolder
-from pseudolabel import PseudoLabels, ReliableLabels, prototype_labels
+from common.settings import RunSettings
+from pseudolabel import ReliableLabels, prototype_labels
 
 IMAGES_A_CLUSTER = 14
 
@@ -22,20 +31,26 @@ class Outcome(NamedTuple):
     Attributes:
         images: uint8 ``(N, C, H, W)``.
         embeddings: ``(N, D)``, those that the reliability was judged by.
+        trained: The head that stage 2 selected.
         reliable: The labels that were judged.
         probs: ``(N, K)`` of the last stage, which give the final labels.
-        modules: The trained networks by name.
+        modules: The trained networks by name; ``"network"`` is the last stage's.
+        architecture: Of that network.
+        clean: The view that it predicts on.
     """
 
     images: Tensor
     embeddings: Tensor
+    trained: TrainedHead
     reliable: ReliableLabels
     probs: Tensor
     modules: dict[str, nn.Module]
+    architecture: Architecture
+    clean: View
 
 
 def write_outcome(
-    folder: RunFolder, outcome: Outcome, board: Scoreboard, settings: dict[str, Any]
+    folder: RunFolder, outcome: Outcome, board: Scoreboard, settings: RunSettings
 ) -> None:
     """Writes labels, pictures, checkpoint and, last, the metrics: who finds them finds it all.
 
@@ -45,16 +60,23 @@ def write_outcome(
         board: Its scores.
         settings: What it ran with; paths become strings.
     """
-    plain = json.loads(json.dumps(settings, default=str))
+    plain = json.loads(json.dumps(asdict(settings), default=str))
+    outcome = outcome._replace(embeddings=outcome.embeddings.cpu(), probs=outcome.probs.cpu())
+    given, ratio = outcome.reliable.given.cpu(), outcome.reliable.ratio.cpu()
+    probs = outcome.trained.probs.cpu()
+    final = outcome.probs.argmax(-1)
+    findings = board.find(outcome.embeddings, probs, given, ratio, final)
     _write_labels(folder, outcome)
-    _write_checkpoint(folder, outcome.modules, plain)
-    _write_pictures(folder, outcome, plain["seed"])
+    _write_checkpoint(folder, outcome, plain)
+    if settings.pictures:
+        _write_pictures(folder, outcome, board, findings, settings.seed)
     scores = [score._asdict() for score in board.scores]
-    folder.write_json("metrics.json", {"scores": scores, "settings": plain})
+    content = {"scores": scores, "findings": findings._asdict(), "settings": plain}
+    folder.write_json("metrics.json", content)
 
 
 def _write_labels(folder: RunFolder, outcome: Outcome) -> None:
-    confidence, labels = outcome.probs.cpu().max(-1)
+    confidence, labels = outcome.probs.max(-1)
     reliable = outcome.reliable
     columns = {
         "label": labels.tolist(),
@@ -67,36 +89,50 @@ def _write_labels(folder: RunFolder, outcome: Outcome) -> None:
     folder.write_table("labels.csv", ["index", *columns], ([i, *row] for i, row in rows))
 
 
-def _write_checkpoint(
-    folder: RunFolder, modules: dict[str, nn.Module], settings: dict[str, Any]
-) -> None:
+def _write_checkpoint(folder: RunFolder, outcome: Outcome, settings: dict[str, Any]) -> None:
     tensors = {
         f"{name}.{key}": value
-        for name, module in modules.items()
+        for name, module in outcome.modules.items()
         for key, value in module.state_dict().items()
     }
     folder.write_tensors("checkpoint.safetensors", tensors)
-    content = {"modules": list(modules), "torch": torch.__version__, "settings": settings}
+    content = {
+        "modules": list(outcome.modules),
+        "architecture": asdict(outcome.architecture),
+        "image_shape": list(outcome.images.shape[1:]),
+        "selected_head": outcome.trained.index,
+        "torch": torch.__version__,
+        "settings": settings,
+    }
     folder.write_json("checkpoint.json", content)
 
 
-def _write_pictures(folder: RunFolder, outcome: Outcome, seed: int) -> None:
-    images, embeddings = outcome.images.cpu(), outcome.embeddings.cpu()
-    given, mask = outcome.reliable.given.cpu(), outcome.reliable.mask.cpu()
-    final = _closest(embeddings, outcome.probs.cpu())
-    judged = _closest(embeddings, nn.functional.one_hot(given, final.shape[0]).float())
+def _write_pictures(
+    folder: RunFolder, outcome: Outcome, board: Scoreboard, findings: Findings, seed: int
+) -> None:
+    images, embeddings, reliable = outcome.images, outcome.embeddings, outcome.reliable
+    given, mask = reliable.given.cpu(), reliable.mask.cpu()
+    final = _closest(embeddings, outcome.probs)
+    judged = _closest(embeddings, one_hot(given, len(final)).float())
     pictures = {
         "prototypes.png": prototype_images(images, final),
         "embeddings.png": embedding_map(embeddings, given, mask, images, judged, seed=seed),
-        "reliability.png": ratio_histogram(
-            outcome.reliable.ratio.cpu(), outcome.reliable.threshold
-        ),
+        "reliability.png": ratio_histogram(reliable.ratio.cpu(), reliable.threshold),
+        "attention.png": attention_maps(outcome.modules["network"], images, final, outcome.clean),
     }
+    history = outcome.trained.history
+    if len(history) > 1:
+        pictures["training.png"] = training_maps(history, outcome.trained.index, seed=seed)
+        pictures["heads.png"] = head_curves(board.scores)
+    if findings.confusion is not None:
+        pictures["accuracy.png"] = accuracy_curves(findings)
+        pictures["purity.png"] = purity_curve(findings)
+        pictures["confusion.png"] = confusion_matrix(findings.confusion)
     for name, figure in pictures.items():
         folder.write(name, lambda path, figure=figure: figure.savefig(path, dpi=150))
 
 
 def _closest(embeddings: Tensor, probs: Tensor) -> Tensor:
     """Positions ``(K, columns)`` of the samples closest to each cluster's prototype."""
-    pseudo: PseudoLabels = prototype_labels(embeddings, probs)
-    return pseudo.indices.view(probs.shape[-1], -1)[:, :IMAGES_A_CLUSTER]
+    indices = prototype_labels(embeddings, probs).indices
+    return indices.view(probs.shape[-1], -1)[:, :IMAGES_A_CLUSTER]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from common.augmentation import View
-from common.training import fit, shuffled_batches
+from common.network import Encoder
+from common.training import OptimizerName, fit, make_optimizer, pick, shuffled_batches
 
 
 @dataclass(frozen=True)
@@ -20,22 +22,25 @@ class RepresentationSettings:
     """How the features are learned."""
 
     epochs: int = 80
-    """Passes over the images."""
+    """Passes over the images; 1000 in the published code (STL-10, CIFAR)."""
     batch_size: int = 256
-    """Positive pairs a step."""
+    """Positive pairs a step; 128 in the published code."""
     queue: int = 256
-    """Keys kept as negatives. Small beside the data set: a tenth of them are of the anchor's own
-    class, and in a queue that holds most of the images also the anchor itself."""
+    """Keys kept as negatives; 12800 for CIFAR-10 in the published code. Small beside the data set:
+    a tenth of them are of the anchor's own class, and in a queue that holds most of the images also
+    the anchor itself."""
     key_momentum: float = 0.999
-    """How much of the key encoder stays at a step."""
+    """How much of the key encoder stays at a step; MoCo's."""
     temperature: float = 0.1
-    """Divides the similarities."""
+    """Divides the similarities; 0.2 in the published code."""
     projection: int = 64
-    """Width of the space in which pairs are compared."""
+    """Width of the space in which pairs are compared; 128 in MoCo v2."""
+    optimizer: OptimizerName = "adam"
+    """SGD in the published code."""
     learning_rate: float = 1e-3
-    """Adam's, falling to 0 along a cosine."""
+    """Falling to 0 along a cosine; 0.015 (SGD) in the published code."""
     weight_decay: float = 1e-5
-    """Adam's."""
+    """1e-4 (SGD) in the published code."""
     features: Literal["projection", "backbone"] = "projection"
     """What the later stages see: where pairs are compared, or what comes before it (the paper)."""
 
@@ -50,9 +55,7 @@ class MomentumContrast(nn.Module):
 
     def __init__(self, backbone: nn.Module, settings: RepresentationSettings) -> None:
         super().__init__()
-        width = backbone.out_features
-        projection = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, settings.projection)]
-        self.query = nn.Sequential(backbone, *projection)
+        self.query = Encoder(backbone, settings.projection)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
         self.temperature = settings.temperature
         self.key_momentum = settings.key_momentum
@@ -93,36 +96,44 @@ def train_representation(
     images: Tensor,
     view: View,
     settings: RepresentationSettings,
-) -> nn.Module:
+    *,
+    compiled: bool = False,
+) -> Encoder:
     """Trains ``backbone`` in place, on nothing but images.
 
     Args:
         fabric: Device and precision.
         backbone: With `out_features`, on the device.
-        images: uint8 ``(N, C, H, W)``, on the device.
+        images: uint8 ``(N, C, H, W)``, on any device.
         view: Drawn twice for a positive pair.
         settings: See there.
+        compiled: Whether the encoders go through `torch.compile`.
 
     Returns:
         The encoder, from views to features: the backbone, with or without its projection.
     """
     model = fabric.to_device(MomentumContrast(backbone, settings)).train()
-    optimizer = torch.optim.Adam(
-        model.query.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    if compiled:
+        model.query.compile()
+        model.key.compile()
     steps = settings.epochs * max(1, len(images) // settings.batch_size)
-    everything = torch.arange(len(images), device=images.device)
+    everything = torch.arange(len(images), device=fabric.device)
 
-    def loss_of(batch: Tensor) -> Tensor:
-        return model(view(images[batch]), view(images[batch]))
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in shuffled_batches(everything, settings.batch_size, steps):
+            part = pick(images, batch)
+            yield view(part), view(part)
 
     fit(
         fabric,
-        optimizer,
-        shuffled_batches(everything, settings.batch_size, steps),
-        loss_of,
+        make_optimizer(
+            settings.optimizer, model.query, settings.learning_rate, settings.weight_decay
+        ),
+        pairs(),
+        lambda pair: model(*pair),
         steps=steps,
         title="1 representation",
-        after_step=model.follow,
+        images=2 * settings.batch_size,
+        after_step=lambda _: model.follow(),
     )
-    return model.query if settings.features == "projection" else backbone
+    return model.query if settings.features == "projection" else Encoder(backbone, None)

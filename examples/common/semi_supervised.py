@@ -1,11 +1,13 @@
-"""Stage 3, semi-supervised training of the whole network from reliable labels (FixMatch).
+"""Stage 3, training of the whole network from labels and from its own predictions (FixMatch).
 
-A method is its threshold; the loop is the same for all.
+A method is what it makes of the predictions; the loop is the same for all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -14,8 +16,22 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.augmentation import Views
-from common.training import class_balanced_batches, fit, shuffled_batches
+from common.evaluation import Snapshot
+from common.training import (
+    OptimizerName,
+    Schedule,
+    class_balanced_batches,
+    fit,
+    in_eval_mode,
+    make_optimizer,
+    pick,
+    shuffled_batches,
+)
 from pseudolabel import consistency_loss
+
+Consistency = Callable[[Tensor, Tensor], Tensor]
+"""From probabilities ``(B, K)`` of the weak view, constants, and logits ``(B, K)`` of the strong
+one to a scalar loss."""
 
 
 @dataclass(frozen=True)
@@ -23,79 +39,138 @@ class JointSettings:
     """How network and head are trained together."""
 
     steps: int = 600
-    """Optimiser steps."""
+    """Optimiser steps; 2^20 in FixMatch and in SPICE's published code."""
     labelled_batch: int = 64
-    """Images with a reliable label a step (L)."""
+    """Images with a reliable label a step (L); 64 in FixMatch."""
     unlabelled_batch: int = 256
-    """Images of the whole set a step (U)."""
+    """Images of the whole set a step (U); 448 in FixMatch."""
+    optimizer: OptimizerName = "adamw"
+    """SGD with Nesterov momentum in FixMatch."""
     learning_rate: float = 3e-3
-    """AdamW's, falling to 0 along a cosine."""
+    """At the start; 0.03 (SGD) in FixMatch."""
     weight_decay: float = 0.05
-    """AdamW's."""
+    """Of all but normalisation layers; 5e-4 (SGD) in FixMatch."""
+    schedule: Schedule = "cosine"
+    """Of the learning rate: to 0 along a cosine, or as in FixMatch along 7/16 of one."""
     average: float = 0.98
-    """Decay of the moving average of the weights, which is the network that comes out."""
+    """Decay of the moving average of the weights, which is the network that comes out; 0.999 in
+    FixMatch, 0 for the network itself."""
+    evaluate_every: int = 0
+    """Steps between two evaluations (RPSC's Fig. 4); 0 for the end alone."""
+
+
+class TrainedNetwork(NamedTuple):
+    """The moving average of the network, in eval mode.
+
+    Attributes:
+        network: From views to logits.
+        history: Every evaluation, the last one after the last step.
+    """
+
+    network: nn.Module
+    history: list[Snapshot]
+
+
+def thresholded(threshold: nn.Module) -> Consistency:
+    """Cross-entropy to the predictions that pass a threshold: SPICE Eq. 9, RPSC Eq. 8.
+
+    Args:
+        threshold: From probabilities to a `pseudolabel.Selection`.
+    """
+
+    def consistency(probs: Tensor, logits: Tensor) -> Tensor:
+        selection = threshold(probs)
+        return consistency_loss(logits, selection.targets, selection.weights)
+
+    return consistency
 
 
 def train_jointly(
     fabric: Fabric,
     network: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | None,
     views: Views,
     settings: JointSettings,
     *,
-    threshold: nn.Module,
-) -> nn.Module:
+    consistency: Consistency,
+    title: str = "3 joint training",
+    compiled: bool = False,
+) -> TrainedNetwork:
     """Trains ``network`` in place by SPICE's Eq. 9.
 
     Args:
         fabric: Device and precision.
         network: From views to logits, on the device.
-        images: uint8 ``(N, C, H, W)``, on the device; all of them are also used unlabelled.
-        labels: int64 ``(N,)`` reliable pseudo-labels, -1 for none.
+        images: uint8 ``(N, C, H, W)``, on any device; all of them are also used unlabelled.
+        labels: int64 ``(N,)`` reliable pseudo-labels, -1 for none; None if the method has none.
         views: Labels are read from and learned on the weak view, consistency on the strong one.
         settings: See there.
-        threshold: From probabilities to a `Selection`.
+        consistency: The method.
+        title: What the progress bar says.
+        compiled: Whether the network goes through `torch.compile`.
 
     Returns:
-        The moving average of the network, in eval mode.
+        The trained network.
 
     Raises:
-        ValueError: If no label is reliable.
+        ValueError: If there are labels, but none is reliable.
     """
-    if not (labels >= 0).any():
+    if labels is not None and not (labels >= 0).any():
         raise ValueError("labels: expected at least one reliable label, got none")
-    everything = torch.arange(len(images), device=images.device)
+    everything = torch.arange(len(images), device=fabric.device)
     average = AveragedModel(
         network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True
     )
-    optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    if compiled:
+        network.compile()
+    known = settings.labelled_batch if labels is not None else 0
+    sizes = [known, settings.unlabelled_batch, settings.unlabelled_batch]
+    history: list[Snapshot] = []
 
-    def loss_of(batch: tuple[Tensor, Tensor]) -> Tensor:
-        labelled, unlabelled = batch
-        weak = views.weak(images[torch.cat([labelled, unlabelled])])
-        strong = views.strong(images[unlabelled])
+    def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
+        unlabelled_batches = shuffled_batches(everything, sizes[1], settings.steps)
+        if labels is None:
+            for unlabelled in unlabelled_batches:
+                part = pick(images, unlabelled)
+                yield torch.cat([views.weak(part), views.strong(part)]), None
+            return
+        labelled_batches = class_balanced_batches(labels, known, settings.steps)
+        for labelled, unlabelled in zip(labelled_batches, unlabelled_batches, strict=True):
+            part = pick(images, torch.cat([labelled, unlabelled]))
+            seen = [views.weak(part), views.strong(part[known:])]
+            yield torch.cat(seen), labels[labelled]
+
+    def loss_of(batch: tuple[Tensor, Tensor | None]) -> Tensor:
+        seen, targets = batch
         # One pass, so that BatchNorm sees the same mixture for every term.
-        logits = network(torch.cat([weak, strong]))
-        known, guessed, learned = logits.split([len(labelled), len(unlabelled), len(unlabelled)])
-        selection = threshold(guessed.detach().float().softmax(-1))
-        consistency = consistency_loss(learned, selection.targets, selection.weights)
-        return cross_entropy(known, labels[labelled]) + consistency
+        known, guessed, learned = network(seen).split(sizes)
+        loss = consistency(guessed.detach().float().softmax(-1), learned)
+        return loss if targets is None else loss + cross_entropy(known, targets)
+
+    def after_step(step: int) -> None:
+        average.update_parameters(network)
+        regular = settings.evaluate_every and step % settings.evaluate_every == 0
+        if regular or step == settings.steps:
+            logits = in_eval_mode(fabric, average.module, images, views.clean)
+            history.append(Snapshot(step, logits.unsqueeze(0).cpu(), None))
 
     network.train()
     fit(
         fabric,
-        optimizer,
-        zip(
-            class_balanced_batches(labels, settings.labelled_batch, settings.steps),
-            shuffled_batches(everything, settings.unlabelled_batch, settings.steps),
-            strict=True,
+        make_optimizer(
+            settings.optimizer,
+            network,
+            settings.learning_rate,
+            settings.weight_decay,
+            spare_norms=True,
         ),
+        batches(),
         loss_of,
         steps=settings.steps,
-        title="3 joint training",
-        after_step=lambda: average.update_parameters(network),
+        title=title,
+        images=sum(sizes),
+        schedule=settings.schedule,
+        after_step=after_step,
     )
-    return average.module.eval()
+    return TrainedNetwork(average.module.eval(), history)

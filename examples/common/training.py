@@ -4,18 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from common.timing import in_network
+
 Batch = TypeVar("Batch")
+OptimizerName = Literal["adam", "adamw", "sgd", "nesterov"]
+Schedule = Literal["constant", "cosine", "fixmatch"]
 
 STEPS_BETWEEN_LOSSES = 20  # reading a loss waits for the device
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def make_optimizer(
+    name: OptimizerName,
+    module: nn.Module,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    *,
+    spare_norms: bool = False,
+) -> Optimizer:
+    """An optimiser over the parameters of a module.
+
+    Args:
+        name: SGD has a momentum of 0.9, ``"nesterov"`` is SGD with Nesterov's.
+        module: What to train.
+        learning_rate: At the start.
+        weight_decay: Of all parameters.
+        spare_norms: Whether those of normalisation layers do not decay (FixMatch).
+    """
+    norms = {
+        id(parameter)
+        for layer in module.modules()
+        if isinstance(layer, NORMS)
+        for parameter in layer.parameters()
+    }
+    spared = [p for p in module.parameters() if spare_norms and id(p) in norms]
+    others = [p for p in module.parameters() if not (spare_norms and id(p) in norms)]
+    groups = [{"params": others}, {"params": spared, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if name == "adam":
+        return Adam(groups, learning_rate, weight_decay=weight_decay)
+    if name == "adamw":
+        return AdamW(groups, learning_rate, weight_decay=weight_decay)
+    return SGD(groups, learning_rate, 0.9, weight_decay=weight_decay, nesterov=name == "nesterov")
+
+
+def schedule_of(name: Schedule, optimizer: Optimizer, steps: int) -> LambdaLR:
+    """A learning rate that stays, falls to 0 along a cosine, or as in FixMatch to about 0.2."""
+    turn = {"constant": 0.0, "cosine": math.pi / 2, "fixmatch": 7 * math.pi / 16}[name]
+    if name == "cosine":
+        return LambdaLR(optimizer, lambda step: math.cos(turn * step / steps) ** 2)
+    return LambdaLR(optimizer, lambda step: math.cos(turn * step / steps))
 
 
 def fit(
@@ -26,8 +73,9 @@ def fit(
     *,
     steps: int,
     title: str,
-    decay: bool = True,
-    after_step: Callable[[], object] | None = None,
+    images: int = 0,
+    schedule: Schedule = "cosine",
+    after_step: Callable[[int], object] | None = None,
 ) -> None:
     """Takes one optimiser step a batch.
 
@@ -35,28 +83,30 @@ def fit(
         fabric: Device and precision.
         optimizer: Over the parameters to train.
         batches: ``steps`` batches; may be lazy, and then sees the parameters as they are by then.
+            What they take to make counts as time outside the network.
         loss_of: The scalar loss of a batch.
         steps: How many batches there are.
         title: What the progress bar says.
-        decay: Whether the learning rate falls to 0 along a cosine.
-        after_step: Called after every step.
+        images: How many of them a step takes through the network.
+        schedule: Of the learning rate.
+        after_step: Called after every step with the number of steps taken.
 
     Raises:
         FloatingPointError: If the loss is no longer finite.
     """
-    schedule = CosineAnnealingLR(optimizer, steps) if decay else None
+    rate = schedule_of(schedule, optimizer, steps)
     with tqdm(batches, desc=title, total=steps, unit="step", dynamic_ncols=True) as progress:
-        for step, batch in enumerate(progress):
-            with fabric.autocast():
-                loss = loss_of(batch)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss)
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
+        for step, batch in enumerate(progress, start=1):
+            with in_network(fabric.device, images):
+                with fabric.autocast():
+                    loss = loss_of(batch)
+                optimizer.zero_grad(set_to_none=True)
+                fabric.backward(loss)
+                optimizer.step()
+            rate.step()
             if after_step is not None:
-                after_step()
-            if step % STEPS_BETWEEN_LOSSES == 0 or step + 1 == steps:
+                after_step(step)
+            if step % STEPS_BETWEEN_LOSSES == 1 or step == steps:
                 _show_loss(progress, loss.item(), step)
 
 
@@ -97,11 +147,17 @@ def class_balanced_batches(labels: Tensor, batch_size: int, steps: int) -> Itera
     Yields:
         Positions ``(batch_size,)`` of labelled samples, by torch's global generator.
     """
-    labelled = labels >= 0
-    share = 1 / labels[labelled].bincount()
-    weights = torch.where(labelled, share[labels.clamp(min=0)], 0.0).cpu()
+    labelled = (labels >= 0).nonzero()[:, 0]
+    known = labels[labelled]
+    weights = (1 / known.bincount())[known].cpu()
     for _ in range(steps):
-        yield torch.multinomial(weights, batch_size, replacement=True).to(labels.device)
+        drawn = torch.multinomial(weights, batch_size, replacement=True)
+        yield labelled[drawn.to(labelled.device)]
+
+
+def pick(images: Tensor, positions: Tensor) -> Tensor:
+    """Some of the images, on the device of the positions wherever the images are."""
+    return images[positions.to(images.device)].to(positions.device, non_blocking=True)
 
 
 @torch.no_grad()
@@ -118,7 +174,7 @@ def in_eval_mode(
     Args:
         fabric: Device and precision.
         network: Left in the mode it came in.
-        images: ``(N, ...)``.
+        images: ``(N, ...)``, on any device.
         view: Applied to each batch of images first; None for none.
         batch_size: Changes the memory, and which random view a sample gets.
 
@@ -127,10 +183,11 @@ def in_eval_mode(
     """
     was_training = network.training
     network.eval()
-    with fabric.autocast():
-        outputs = [
-            network(batch if view is None else view(batch)).float()
-            for batch in images.split(batch_size)
-        ]
+    outputs = []
+    for batch in images.split(batch_size):
+        batch = batch.to(fabric.device)
+        views = batch if view is None else view(batch)
+        with in_network(fabric.device, len(batch)), fabric.autocast():
+            outputs.append(network(views).float())
     network.train(was_training)
     return torch.cat(outputs)

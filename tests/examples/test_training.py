@@ -40,8 +40,8 @@ def test_fit_takes_one_step_a_batch_and_calls_back(fabric):
         lambda batch: weight * batch,
         steps=3,
         title="test",
-        decay=False,
-        after_step=lambda: calls.append(weight.item()),
+        schedule="constant",
+        after_step=lambda _: calls.append(weight.item()),
     )
     assert calls == pytest.approx([0.9, 0.7, 0.4])
 
@@ -56,7 +56,7 @@ def test_fit_lets_the_learning_rate_fall_to_zero(fabric):
 def test_fit_stops_at_a_loss_that_is_not_finite(fabric):
     weight = nn.Parameter(torch.ones(()))
     optimizer = torch.optim.SGD([weight], 0.1)
-    with pytest.raises(FloatingPointError, match="stage x: the loss is nan at step 0"):
+    with pytest.raises(FloatingPointError, match="stage x: the loss is nan at step 1"):
         fit(fabric, optimizer, [0], lambda _: weight * torch.nan, steps=1, title="stage x")
 
 

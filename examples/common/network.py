@@ -1,0 +1,102 @@
+"""The networks of a run: a backbone, its projection, a clustering head, rebuilt from plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from common.backbones import Backbone, make_backbone
+from pseudolabel import ClusterHeads
+
+
+class Encoder(nn.Module):
+    """From views to features.
+
+    Args:
+        backbone: See `common.backbones`.
+        projection: Width of the two-layer projection on top of it (MoCo v2's), or None for none.
+    """
+
+    def __init__(self, backbone: Backbone, projection: int | None) -> None:
+        super().__init__()
+        width = backbone.out_features
+        self.backbone = backbone
+        layers = [nn.Linear(width, width), nn.ReLU(), nn.Linear(width, projection or 1)]
+        self.projection = nn.Sequential(*(layers if projection else []))
+        self.out_features = projection or width
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Features ``(B, out_features)`` of views ``(B, C, H, W)``."""
+        return self.projection(self.backbone(views))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What it takes to build the network that a run ends with.
+
+    Attributes:
+        backbone: Its name.
+        width: Channels of its first layer; None for the published number.
+        in_channels: 1 for grey images, 3 for colour.
+        projection: Width of the projection under the head, or None.
+        hidden: Width of the head's hidden layer.
+        norm: The head's normalisation.
+        num_classes: K.
+    """
+
+    backbone: str
+    width: int | None
+    in_channels: int
+    projection: int | None
+    hidden: int
+    norm: Literal["batch"] | None
+    num_classes: int
+
+    def build_backbone(self) -> Backbone:
+        """The backbone alone, with fresh weights."""
+        return make_backbone(self.backbone, self.in_channels, width=self.width)
+
+    def build(self) -> nn.Sequential:
+        """Encoder and head, with fresh weights."""
+        encoder = Encoder(self.build_backbone(), self.projection)
+        heads = ClusterHeads(
+            1,
+            encoder.out_features,
+            self.num_classes,
+            hidden_features=self.hidden,
+            norm=self.norm,
+        )
+        return nn.Sequential(encoder, heads.head(0))
+
+
+def load_part(module: nn.Module, run: Path, part: str) -> None:
+    """Loads what a run has saved of one of its modules.
+
+    Args:
+        module: Of the same architecture.
+        run: The run's folder.
+        part: ``"encoder"``, ``"head"`` or ``"network"``.
+
+    Raises:
+        FileNotFoundError: If the folder holds no checkpoint.
+        ValueError: If the architecture is another.
+    """
+    path = run / "checkpoint.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected the checkpoint of a run, got no such file")
+    prefix = f"{part}."
+    saved = {
+        name.removeprefix(prefix): value
+        for name, value in load_file(path).items()
+        if name.startswith(prefix)
+    }
+    try:
+        module.load_state_dict(saved)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: expected an {part} of this run's architecture; {error}"
+        ) from None

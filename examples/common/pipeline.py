@@ -1,0 +1,253 @@
+"""The stages that every method shares, on one data set, each scored as it ends.
+
+A method is a function from a `Pipeline` to an `Outcome`; see the programs beside this package.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Generic, TypeVar
+
+import torch
+from lightning.fabric import Fabric, seed_everything
+from torch import Tensor, nn
+
+from common.augmentation import View, views_for
+from common.clustering import HeadTask, TrainedHead, train_heads
+from common.data import ImageData, load
+from common.evaluation import Scoreboard, kmeans, kmeans_on_sphere
+from common.network import Architecture, Encoder, load_part
+from common.report import Outcome, write_outcome
+from common.representation import train_representation
+from common.run_folder import RunFolder
+from common.semi_supervised import Consistency, train_jointly
+from common.settings import BackboneSettings, RunSettings, ViewName
+from common.training import in_eval_mode
+from pseudolabel import ReliableLabels, reliable_labels
+
+SettingsType = TypeVar("SettingsType", bound=RunSettings)
+
+
+class Pipeline(Generic[SettingsType]):
+    """Data, device and scores of a run, and its stages.
+
+    Args:
+        settings: Of the method.
+        data: Without ground truth.
+        board: With it, if there is any; stages only hand over to it.
+
+    Attributes:
+        images: uint8 ``(N, C, H, W)``.
+        encoder: From views to features, after stage 1.
+        embeddings: Its features ``(N, D)`` of the clean views.
+    """
+
+    encoder: Encoder
+    embeddings: Tensor
+
+    def __init__(self, settings: SettingsType, data: ImageData, board: Scoreboard) -> None:
+        self.settings, self.board, self.data = settings, board, data
+        self.fabric = Fabric(
+            accelerator=settings.accelerator, devices=1, precision=settings.precision
+        )
+        self.images = self._placed(data.images)
+        self.held_out = None if data.held_out is None else self._placed(data.held_out.images)
+        channels, size = self.images.shape[1:3]
+        self.views = views_for(data.name, size=size, channels=channels)
+        self.num_classes = data.num_classes
+        self._architecture = self.architecture(settings.backbone)
+
+    def view(self, name: ViewName) -> View:
+        """One of the views by its name."""
+        return getattr(self.views, name)
+
+    def architecture(self, backbone: BackboneSettings) -> Architecture:
+        """Of a network on some backbone; a projection belongs to stage 1's alone."""
+        mine = backbone == self.settings.backbone
+        projects = mine and self.settings.representation.features == "projection"
+        return Architecture(
+            backbone=backbone.name,
+            width=backbone.width,
+            in_channels=self.images.shape[1],
+            projection=self.settings.representation.projection if projects else None,
+            hidden=self.settings.heads.hidden,
+            norm=self.settings.heads.norm,
+            num_classes=self.num_classes,
+        )
+
+    def represent(self) -> Tensor:
+        """Stage 1, with k-means on the pixels and on the features for comparison.
+
+        Returns:
+            The embeddings ``(N, D)`` of the clean views.
+        """
+        settings, classes, seed = self.settings, self.num_classes, self.settings.seed
+        if settings.baselines:
+            with self.board.stage("k-means on the pixels") as result:
+                result.clusters = kmeans(self.images.flatten(1).float(), classes, seed=seed)
+        with self.board.stage("1 representation, k-means on its features") as result:
+            seed_everything(seed, verbose=False)
+            backbone = self._on_device(self._architecture.build_backbone())
+            if settings.encoder_from is None:
+                images, more = self.images, self.data.unlabelled
+                if more is not None:
+                    images = torch.cat([images, more.to(images.device)])
+                self.encoder = train_representation(
+                    self.fabric,
+                    backbone,
+                    images,
+                    self.views.contrastive,
+                    settings.representation,
+                    compiled=settings.compile,
+                )
+            else:
+                self.encoder = self._on_device(Encoder(backbone, self._architecture.projection))
+                load_part(self.encoder, settings.encoder_from, "encoder")
+            self.embeddings = in_eval_mode(self.fabric, self.encoder, self.images, self.views.clean)
+            if settings.baselines:
+                result.clusters = kmeans_on_sphere(self.embeddings, classes, seed=seed)
+            result.features = self._probed(self.encoder)
+        return self.embeddings
+
+    def train_heads(self, task: HeadTask) -> TrainedHead:
+        """Stage 2 by a method's task."""
+        with self.board.stage("2 clustering heads") as result:
+            seed_everything(self.settings.seed + 1, verbose=False)
+            trained = train_heads(
+                self.fabric,
+                self.encoder,
+                self.images,
+                self.views,
+                self.settings.heads,
+                task,
+                num_classes=self.num_classes,
+            )
+            network = nn.Sequential(trained.encoder, trained.head)
+            result.clusters = trained.probs.argmax(-1)
+            result.held_out = self._predict_held_out(network)
+            result.history = trained.history
+        return trained
+
+    def judge(self, labels: Tensor, probs: Tensor) -> ReliableLabels:
+        """Which labels ``(N,)`` their neighbours in the embedding space confirm."""
+        settings = self.settings.reliability
+        with self.board.stage("  their reliable labels") as result:
+            reliable = reliable_labels(
+                self.embeddings,
+                labels,
+                k=settings.neighbors,
+                threshold=settings.above,
+                strict=settings.strict,
+                include_self=settings.include_self,
+                probs=probs,
+                min_confidence=settings.min_confidence,
+                balance=settings.balance,
+                generator=torch.Generator(labels.device).manual_seed(self.settings.seed),
+            )
+            result.clusters, result.reliable = labels, reliable.mask
+        return reliable
+
+    def train_jointly(
+        self, trained: TrainedHead, reliable: ReliableLabels, consistency: Consistency
+    ) -> nn.Module:
+        """Stage 3 from reliable labels, or without a single one what stage 2 has left."""
+        settings = self.settings
+        network = nn.Sequential(trained.encoder, trained.head)
+        if not reliable.mask.any():
+            print("No label is reliable: stage 3 is left out.")
+            return network
+        labels = reliable.labels if settings.reliability.train_on == "reliable" else reliable.given
+        name = f"3 joint training, {settings.start} start"
+        start, strong = self._joint_start(network), self.views.joint_strong
+        return self.refine(start, labels, consistency, strong, name)
+
+    def refine(
+        self,
+        network: nn.Module,
+        labels: Tensor | None,
+        consistency: Consistency,
+        strong: View,
+        name: str,
+    ) -> nn.Module:
+        """Trains a copy of a network further, with labels or without."""
+        with self.board.stage(name) as result:
+            seed_everything(self.settings.seed + 3, verbose=False)
+            trained = train_jointly(
+                self.fabric,
+                copy.deepcopy(network),
+                self.images,
+                labels,
+                self.views._replace(strong=strong),
+                self.settings.joint,
+                consistency=consistency,
+                title=name,
+                compiled=self.settings.compile,
+            )
+            result.clusters = trained.history[-1].logits[0].argmax(-1)
+            result.held_out = self._predict_held_out(trained.network)
+            result.features = self._probed(trained.network[0])
+            result.history = trained.history
+        return trained.network
+
+    def predict(self, network: nn.Module) -> Tensor:
+        """Probabilities ``(N, K)`` of the clean views."""
+        return in_eval_mode(self.fabric, network, self.images, self.views.clean).softmax(-1)
+
+    def outcome(
+        self, trained: TrainedHead, reliable: ReliableLabels, network: nn.Module
+    ) -> Outcome:
+        """What the run found, to be written."""
+        return Outcome(
+            images=self.images,
+            embeddings=self.embeddings,
+            trained=trained,
+            reliable=reliable,
+            probs=self.predict(network),
+            modules={"encoder": self.encoder, "head": trained.head, "network": network},
+            architecture=self._architecture,
+            clean=self.views.clean,
+        )
+
+    def _joint_start(self, network: nn.Module) -> nn.Module:
+        """Where stage 3 starts: where stages 1 and 2 have ended, or at fresh weights."""
+        settings = self.settings
+        seed_everything(settings.seed + 2, verbose=False)
+        if settings.start == "warm":
+            if settings.joint_backbone is not None:
+                raise ValueError("joint_backbone: expected None for a warm start")
+            return network
+        if settings.joint_backbone is not None:
+            self._architecture = self.architecture(BackboneSettings(settings.joint_backbone))
+        return self._on_device(self._architecture.build())
+
+    def _on_device(self, module: nn.Module) -> nn.Module:
+        return self.fabric.to_device(module).to(memory_format=torch.channels_last)
+
+    def _placed(self, images: Tensor) -> Tensor:
+        return self.fabric.to_device(images) if self.settings.data.on_device else images
+
+    def _predict_held_out(self, network: nn.Module) -> Tensor | None:
+        if self.held_out is None:
+            return None
+        return in_eval_mode(self.fabric, network, self.held_out, self.views.clean).argmax(-1)
+
+    def _probed(self, encoder: Encoder) -> Tensor | None:
+        if not self.settings.probe:
+            return None
+        return in_eval_mode(self.fabric, encoder.backbone, self.images, self.views.clean)
+
+
+def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome]) -> None:
+    """Loads the data, runs a method, prints the table and writes the folder."""
+    torch.set_num_threads(settings.threads)
+    folder = RunFolder(settings.out, overwrite=settings.overwrite)
+    chosen = asdict(settings.data)
+    chosen.pop("on_device")
+    data = load(chosen.pop("name"), **chosen)
+    board = Scoreboard(data.truth, data.held_out and data.held_out.truth)
+    outcome = run(Pipeline(settings, data.without_truth(), board))
+    print(outcome.reliable.report(), board, sep="\n\n")
+    write_outcome(folder, outcome, board, settings)
+    print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}")

@@ -1,0 +1,173 @@
+"""What holds for every method: its files, its seeds, and that no ground truth gets in."""
+
+import csv
+import importlib
+import json
+import math
+import shlex
+
+import pytest
+import torch
+from common import pipeline
+from common.data import load
+from common.settings import command_line
+from safetensors.torch import load_file
+
+METHODS = ("spice", "rpsc")
+TINY = shlex.split("""--accelerator cpu --backbone.width 4 --representation.epochs 3 --heads.heads 3
+    --heads.hidden 16 --heads.rounds 2 --heads.repeats 2 --reliability.neighbors 5
+    --reliability.above 0.5 --joint.steps 4 --joint.labelled-batch 16 --joint.unlabelled-batch 32
+    --no-pictures""")
+NUMBERS = {"checkpoint.json", "checkpoint.safetensors", "labels.csv", "metrics.json"}
+PICTURES = {
+    "accuracy.png",
+    "attention.png",
+    "confusion.png",
+    "embeddings.png",
+    "heads.png",
+    "prototypes.png",
+    "purity.png",
+    "reliability.png",
+    "training.png",
+}
+
+
+def few_digits(name="digits", **options):
+    data = load(name, **options)
+    return data._replace(images=data.images[:300], truth=data.truth[:300])
+
+
+def shuffled_digits(name="digits", **options):
+    data = few_digits(name, **options)
+    return data._replace(truth=data.truth[torch.randperm(300)])
+
+
+def run(method, folder, *arguments, load=few_digits):
+    module = importlib.import_module(method)
+    options = ["digits", *TINY, "--out", str(folder), *arguments]
+    settings = command_line(module.__doc__, module.PRESETS, options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load", load)
+        pipeline.main(settings, module.run)
+    return folder
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run of every method, made when it is first asked for."""
+    made = {}
+
+    def run_of(method):
+        if method not in made:
+            made[method] = run(method, tmp_path_factory.mktemp(method) / "first")
+        return made[method]
+
+    return run_of
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_leaves_all_its_files(method, runs):
+    folder = runs(method)
+    assert {path.name for path in folder.iterdir()} == NUMBERS
+
+    metrics = metrics_of(folder)
+    stages = [score["stage"].strip()[:1] for score in metrics["scores"]]
+    assert stages == ["k", "1", "2", "t", "3"]
+    assert all(0 <= score["accuracy"] <= 1 for score in metrics["scores"])
+    assert metrics["settings"]["joint"]["steps"] == 4
+    numbers = [x for score in metrics["scores"] for x in score.values() if isinstance(x, float)]
+    assert all(math.isfinite(x) for x in numbers)
+
+    rows = list(csv.DictReader((folder / "labels.csv").open()))
+    assert [int(row["index"]) for row in rows] == list(range(300))
+    assert {int(row["label"]) for row in rows} <= set(range(10))
+    assert sum(int(row["reliable"]) for row in rows) == metrics["scores"][3]["reliable"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_log_tells_speed_and_the_share_outside_the_network(method, runs):
+    for score in metrics_of(runs(method))["scores"]:
+        trains = score["stage"][0] in "123"
+        assert (score["images_per_second"] > 0) is trains
+        assert 0 <= score["outside_network"] <= 1
+        assert (score["outside_network"] < 1) is trains
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shuffled_truth_changes_the_metrics_and_nothing_else(method, runs, tmp_path):
+    folder, other = runs(method), run(method, tmp_path / "shuffled", load=shuffled_digits)
+    for name in ("labels.csv", "checkpoint.safetensors"):
+        assert (other / name).read_bytes() == (folder / name).read_bytes()
+    heads = [
+        json.loads((x / "checkpoint.json").read_text())["selected_head"] for x in (folder, other)
+    ]
+    assert heads[0] == heads[1]
+    scores = [metrics_of(x)["scores"] for x in (folder, other)]
+    assert scores[0][0]["accuracy"] > scores[1][0]["accuracy"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_another_seed_gives_other_weights(method, runs, tmp_path):
+    other = run(method, tmp_path / "seed", "--seed", "1")
+    weights = [load_file(x / "checkpoint.safetensors") for x in (runs(method), other)]
+    assert weights[0].keys() == weights[1].keys()
+    name = "network.1.0.weight"
+    assert not torch.equal(weights[0][name], weights[1][name])
+
+
+def test_what_is_measured_on_the_way_changes_nothing_that_comes_out(runs, tmp_path):
+    watched = shlex.split("--heads.evaluate-every 1 --joint.evaluate-every 2 --probe --pictures")
+    other = run("rpsc", tmp_path / "watched", *watched)
+    for name in ("labels.csv", "checkpoint.safetensors"):
+        assert (other / name).read_bytes() == (runs("rpsc") / name).read_bytes()
+    assert {path.name for path in other.iterdir()} == NUMBERS | PICTURES
+    scores = metrics_of(other)["scores"]
+    assert [moment["after"] for moment in scores[2]["history"]] == [0, 1, 2]
+    assert [moment["after"] for moment in scores[4]["history"]] == [2, 4]
+    assert len(scores[2]["history"][0]["accuracies"]) == 3
+    assert all(0 < scores[stage]["probe"] <= 1 for stage in (1, 4))
+
+
+def test_an_encoder_is_taken_over_from_another_run(runs, tmp_path):
+    other = run("rpsc", tmp_path / "other", "--encoder-from", str(runs("spice")))
+    weights = [load_file(x / "checkpoint.safetensors") for x in (runs("spice"), other)]
+    names = [name for name in weights[0] if name.startswith("encoder.")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in names)
+
+
+def test_an_encoder_of_another_architecture_is_refused(runs, tmp_path):
+    options = ("--encoder-from", str(runs("spice")), "--backbone.width", "5")
+    with pytest.raises(ValueError, match="expected an encoder of this run's architecture"):
+        run("rpsc", tmp_path / "wider", *options)
+
+
+def test_a_run_never_lands_on_another(runs):
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        run("spice", runs("spice"))
+
+
+def test_without_a_reliable_label_the_first_stages_are_reported(tmp_path, capsys):
+    run("spice", tmp_path / "none", "--reliability.above", "1.0")
+    assert "No label is reliable: stage 3 is left out." in capsys.readouterr().out
+    assert len(metrics_of(tmp_path / "none")["scores"]) == 4
+
+
+def test_a_backbone_for_stage_3_alone_asks_for_a_fresh_start(tmp_path):
+    with pytest.raises(ValueError, match="joint_backbone: expected None for a warm start"):
+        run("spice", tmp_path / "x", "--joint-backbone", "convnet-8")
+
+
+def test_held_out_images_are_scored_and_not_trained_on(runs, tmp_path):
+    def split(name, **options):
+        data, rest = few_digits(name, **options), load(name)
+        part = rest._replace(images=rest.images[300:400], truth=rest.truth[300:400])
+        return data._replace(held_out=part)
+
+    other = run("spice", tmp_path / "split", load=split)
+    assert (other / "labels.csv").read_bytes() == (runs("spice") / "labels.csv").read_bytes()
+    scores = metrics_of(other)["scores"]
+    assert [len(score["held_out"] or []) for score in scores] == [0, 0, 3, 0, 3]
