@@ -99,6 +99,21 @@ def test_views_are_float_images_of_the_same_shape_in_range(images, name, views, 
     assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("kind", ["clean", *RANDOM])
+def test_views_are_drawn_where_the_images_are(device, kind):
+    images = torch.zeros(16, 3, 32, 32, dtype=torch.uint8, device=device)
+    drawn = getattr(views_for("cifar10", size=32, channels=3), kind)(images)
+    assert drawn.device == images.device
+    assert drawn.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kind", ["clean", *RANDOM])
+def test_no_images_have_no_views(views, name, kind):
+    size, channels, *_ = SETS[name]
+    none = torch.zeros(0, channels, size, size, dtype=torch.uint8)
+    assert getattr(views, kind)(none).shape == none.shape
+
+
 def test_a_data_set_of_unknown_name_is_treated_by_its_channels():
     assert views_for("mine", size=32, channels=3).weak(torch.zeros(2, 3, 32, 32)).shape[1] == 3
     assert views_for("mine", size=40, channels=1).weak(torch.zeros(2, 1, 40, 40)).shape[1] == 1

@@ -34,16 +34,18 @@ class RandomOperations(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` in [0, 1] of such images."""
+        shape = (self.count, len(images))
+        # Drawn and sorted on the host, so that nothing waits for the device to tell who drew what.
+        drawn = torch.randint(1 + len(self.operations), shape)
+        order = drawn.argsort(1).to(images.device, non_blocking=True)
+        strengths = torch.rand(shape).to(images.device, non_blocking=True)
         images = images.clone()
-        for _ in range(self.count):
-            # Drawn on the host, so that nothing waits for the device to tell who drew what.
-            drawn = torch.randint(1 + len(self.operations), images.shape[:1])
-            strengths = torch.rand(images.shape[:1]).to(images.device)
-            # What is drawn beyond the last operation stays as it is.
-            for number, operation in enumerate(self.operations):
-                mine = (drawn == number).nonzero()[:, 0].to(images.device)
+        for turn in range(self.count):
+            samples = order[turn].split(drawn[turn].bincount().tolist())
+            # Samples that drew what comes after the last operation stay as they are.
+            for operation, mine in zip(self.operations, samples, strict=False):
                 if len(mine):
-                    images[mine] = operation(images[mine], strengths[mine]).clamp(0, 1)
+                    images[mine] = operation(images[mine], strengths[turn, mine]).clamp(0, 1)
         return images
 
 
@@ -63,9 +65,10 @@ class Cutout(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images of images ``(B, C, H, W)``."""
         count, _, height, width = images.shape
-        side = torch.randint(1, self.largest + 1, (count, 1)).to(images.device)
-        rows = _covered(torch.randint(height, (count, 1)).to(images.device), side, height)
-        columns = _covered(torch.randint(width, (count, 1)).to(images.device), side, width)
+        drawn = [torch.randint(1, self.largest + 1, (count, 1))]
+        drawn += [torch.randint(length, (count, 1)) for length in (height, width)]
+        side, row, column = torch.stack(drawn).to(images.device, non_blocking=True)
+        rows, columns = _covered(row, side, height), _covered(column, side, width)
         hole = rows[:, None, :, None] & columns[:, None, None, :]
         return images.masked_fill(hole, self.value)
 
