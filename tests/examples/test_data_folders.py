@@ -63,8 +63,17 @@ def test_a_flat_folder_has_no_truth_and_keeps_its_order(flat):
 
 
 def test_a_flat_folder_does_not_tell_the_number_of_clusters(flat):
-    with pytest.raises(ValueError, match=r"^num_classes: expected at least 2 .* tells no classes"):
+    with pytest.raises(ValueError, match=r"^num_classes: expected a number .* tells no classes"):
         load("folder", root=flat)
+
+
+def test_one_class_is_nothing_to_find(classes):
+    for path in (classes / "dog").rglob("*.JPEG"):
+        path.unlink()
+    (classes / "dog" / "deeper").rmdir()
+    (classes / "dog").rmdir()
+    with pytest.raises(ValueError, match=r"^num_classes: expected at least 2 for folder, got 1"):
+        load("folder", root=str(classes))
 
 
 def test_another_number_of_clusters_than_of_classes_may_be_asked_for(classes):

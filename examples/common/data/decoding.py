@@ -97,7 +97,8 @@ def _fingerprint(files: Sequence[Path], pixels: Pixels) -> str:
     digest = hashlib.sha256(f"{pixels.size} {pixels.channels}".encode())
     for path in files:
         state = path.stat()
-        digest.update(f"\0{path.resolve()}\0{state.st_size} {state.st_mtime_ns}".encode())
+        digest.update(b"\0" + os.fsencode(path.absolute()))
+        digest.update(f"\0{state.st_size} {state.st_mtime_ns}".encode())
     return digest.hexdigest()[:24]
 
 

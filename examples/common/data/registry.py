@@ -70,13 +70,13 @@ SOURCES = {
 def load(
     name: str,
     *,
-    root: Path | None = None,
+    root: Path | str | None = None,
     protocol: Protocol = "whole",
     num_classes: int | None = None,
     unlabelled: bool = False,
     size: int | None = None,
     channels: Literal[1, 3] | None = None,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
 ) -> ImageData:
     """Loads a data set.
 
@@ -105,7 +105,7 @@ def load(
         (torch.Size([1797, 1, 8, 8]), 10)
     """
     source = _source(name, protocol, unlabelled)
-    root = source.root if root is None else root
+    root = source.root if root is None else Path(root)
     if root is None:
         raise ValueError(f"root: expected the folder of the files of {name}, got None")
     options = _pixels(name, source, size, channels, cache)
@@ -146,7 +146,7 @@ def _source(name: str, protocol: str, unlabelled: bool) -> Source:
 
 
 def _pixels(
-    name: str, source: Source, size: int | None, channels: Literal[1, 3] | None, cache: Path | None
+    name: str, source: Source, size: int | None, channels: int | None, cache: Path | str | None
 ) -> tuple[Pixels, ...]:
     """The last argument of what reads image files; none for what reads arrays."""
     if source.size is None:
@@ -157,19 +157,19 @@ def _pixels(
                     f"got {value}"
                 )
         return ()
-    pixels = Pixels(source.size if size is None else size, channels or 3, cache)
-    if pixels.size < 1:
+    size = source.size if size is None else size
+    channels = 3 if channels is None else channels
+    if size < 1:
         raise ValueError(f"size: expected at least 1, got {size}")
-    if pixels.channels not in (1, 3):
+    if channels not in (1, 3):
         raise ValueError(f"channels: expected 1 or 3, got {channels}")
-    return (pixels,)
+    return (Pixels(size, channels, None if cache is None else Path(cache)),)
 
 
 def _num_classes(name: str, given: int | None, known: int) -> int:
+    if given is None and known == 0:
+        raise ValueError(f"num_classes: expected a number for {name}, which tells no classes")
     classes = known if given is None else given
     if classes < 2:
-        raise ValueError(
-            f"num_classes: expected at least 2 for {name}, got {given}"
-            + ("" if known else "; its folder tells no classes")
-        )
+        raise ValueError(f"num_classes: expected at least 2 for {name}, got {classes}")
     return classes
