@@ -12,6 +12,7 @@ SHAPES = {
     "resnet-18": (224, 3, 512, 7),
     "resnet-18-small": (32, 3, 512, 4),
     "resnet-34": (96, 3, 512, 3),
+    "resnet-34-pooled": (96, 3, 512, 7),
     "resnet-34-small": (32, 3, 512, 4),
     "wrn-28-2": (32, 3, 128, 8),
     "wrn-28-8": (32, 3, 512, 8),
@@ -35,6 +36,7 @@ def test_every_backbone_is_tested():
         ("resnet-34", 21_797_672, 1000),  # torchvision
         ("resnet-18-small", 11_173_962, 10),  # the usual variant for CIFAR-10
         ("resnet-34-small", 21_282_122, 10),  # the usual variant for CIFAR-10
+        ("resnet-34-pooled", 21_282_122, 10),  # the pool has none
         ("wrn-28-2", 1_467_610, 10),
     ],
 )

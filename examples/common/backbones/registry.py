@@ -18,13 +18,14 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet-18": partial(ResNet, blocks=RESNET_18, stem="standard"),
     "resnet-18-small": partial(ResNet, blocks=RESNET_18, stem="small"),
     "resnet-34": partial(ResNet, blocks=RESNET_34, stem="standard"),
+    "resnet-34-pooled": partial(ResNet, blocks=RESNET_34, stem="pooled"),
     "resnet-34-small": partial(ResNet, blocks=RESNET_34, stem="small"),
     "wrn-28-2": partial(WideResNet, factor=2),
     "wrn-28-8": partial(WideResNet, factor=8),
     "wrn-37-2": partial(WideResNet, factor=2, stages=4),
 }
 """The networks by name; a number after convnet is the size of the images it is made for, and
-``small`` the stem for small images."""
+``small``, or ``pooled`` with a max-pool, the stem for small images."""
 
 
 def make_backbone(name: str, in_channels: int, *, width: int | None = None) -> Backbone:

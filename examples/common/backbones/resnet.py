@@ -17,7 +17,9 @@ class ResNet(Backbone):
         width: Channels of the first stage; each later one doubles them.
         blocks: How many each stage has: 2, 2, 2, 2 in ResNet-18 and 3, 4, 6, 3 in ResNet-34.
         stem: ``"small"`` starts with a 3 x 3 convolution at full size, for images of 32 x 32 or so;
-            ``"standard"`` with a 7 x 7 one of stride 2 and a max-pool, for 224 x 224.
+            ``"pooled"`` has a max-pool after it, as SPICE's published code for STL-10, CIFAR-100-20
+            and Tiny-ImageNet; ``"standard"`` starts with a 7 x 7 convolution of stride 2 and a
+            max-pool, for 224 x 224.
     """
 
     def __init__(
@@ -26,7 +28,7 @@ class ResNet(Backbone):
         width: int = 64,
         *,
         blocks: tuple[int, ...] = (2, 2, 2, 2),
-        stem: Literal["small", "standard"] = "small",
+        stem: Literal["small", "pooled", "standard"] = "small",
     ) -> None:
         layers = _stem(in_channels, width, stem)
         channels = width
@@ -64,11 +66,14 @@ class BasicBlock(nn.Module):
 
 
 def _stem(in_channels: int, width: int, kind: str) -> nn.Sequential:
-    if kind == "small":
-        return nn.Sequential(convolution(in_channels, width), nn.BatchNorm2d(width), nn.ReLU())
-    return nn.Sequential(
-        convolution(in_channels, width, stride=2, size=7),
+    standard = kind == "standard"
+    stem = nn.Sequential(
+        convolution(in_channels, width, *((2, 7) if standard else (1, 3))),
         nn.BatchNorm2d(width),
         nn.ReLU(),
-        nn.MaxPool2d(3, stride=2, padding=1),
     )
+    if standard:
+        stem.append(nn.MaxPool2d(3, stride=2, padding=1))
+    elif kind == "pooled":
+        stem.append(nn.MaxPool2d(2, stride=2, padding=1))
+    return stem
