@@ -1,0 +1,377 @@
+"""The command as a user runs it: results, formats, pictures, folders, exit codes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import pseudolabel
+from pseudolabel.cli import folder, judging, main
+from pseudolabel.estimator import PrototypeClustering
+
+FILES = {
+    "labels.csv",
+    "doubtful.csv",
+    "labels.npy",
+    "reliable_labels.npy",
+    "report.html",
+    "summary.json",
+}
+FAST = ["--n-heads", "2", "--max-iter", "3"]
+SOURCES = str(Path(pseudolabel.__file__).parent.parent)
+
+
+def groups(count=60):
+    """Three groups of rows, one after the other."""
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(count, 4)).astype(np.float32)
+    rows[np.arange(count), np.arange(count) * 3 // count] += 12
+    return rows, np.arange(count) * 3 // count
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A folder to work in, with features and with labels of which row 7 is wrong."""
+    monkeypatch.chdir(tmp_path)
+    rows, labels = groups()
+    labels[7] = 2
+    np.save("features.npy", rows)
+    np.save("labels.npy", labels)
+    return tmp_path
+
+
+def run(*arguments):
+    """Runs the command in this process; tyro ends wrong usage by itself."""
+    try:
+        return main([*map(str, arguments), "--quiet"])
+    except SystemExit as stop:
+        return stop.code
+
+
+def audit(*arguments, out="out"):
+    return run("audit", "features.npy", "labels.npy", "--out", out, "--map", "pca", *arguments)
+
+
+def table(path):
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def left_in(path):
+    return sorted(p.name for p in Path(path).iterdir())
+
+
+# --- what comes out ------------------------------------------------------------------------------
+
+
+def test_cluster_writes_labels_that_agree_with_each_other(work, capsys):
+    assert run("cluster", "features.npy", "-k", 3, "--out", "deep/out", *FAST) == 0
+    assert set(left_in("deep/out")) == FILES
+    rows, labels = table("deep/out/labels.csv"), np.load("deep/out/labels.npy")
+    header = ["row", "label", "confidence", "reliability", "reliable", "suggested", "doubt"]
+    assert list(rows[0]) == header
+    assert [int(row["row"]) for row in rows] == list(range(60))
+    assert [int(row["label"]) for row in rows] == labels.tolist()
+    assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    assert [len(set(labels[i : i + 20])) for i in (0, 20, 40)] == [1, 1, 1]
+    kept = np.array([row["reliable"] == "1" for row in rows])
+    np.testing.assert_array_equal(
+        np.load("deep/out/reliable_labels.npy"), np.where(kept, labels, -1)
+    )
+    assert all(float(row["reliability"]) > 0.95 for row, k in zip(rows, kept, strict=True) if k)
+    summary = json.loads(Path("deep/out/summary.json").read_text())
+    assert summary["result"]["reliable"] == kept.sum() == 60
+    assert [c["samples"] for c in summary["classes"]] == [20, 20, 20]
+    assert summary["settings"]["n_clusters"] == 3
+    assert summary["settings"]["neighbors"] == 10
+    assert set(summary["seconds"]) >= {"reading", "training heads", "labelling", "neighbours"}
+    assert summary["versions"]["pseudolabel"] == pseudolabel.__version__
+    assert "<h1>Clusters of features.npy</h1>" in Path("deep/out/report.html").read_text()
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        "60 rows, 3 clusters; 60 of 60 labels are reliable, 0 rows are doubtful",
+        str(Path("deep/out/report.html")),
+    ]
+    assert err == ""
+
+
+def test_cluster_is_the_estimator(work):
+    options = ["--loss", "soft_contrastive", "--class-prior", "1", "2", "3", "--seed", "5"]
+    assert run("cluster", "features.npy", "-k", 3, "--out", "out", *FAST, *options) == 0
+    fitted = PrototypeClustering(
+        3, n_heads=2, max_iter=3, loss="soft_contrastive", class_prior=(1, 2, 3), random_state=5
+    ).fit(np.load("features.npy"))
+    np.testing.assert_array_equal(np.load("out/labels.npy"), fitted.labels_)
+
+
+def test_cluster_can_train_on_some_rows_and_labels_all(work):
+    assert run("cluster", "features.npy", "-k", 3, "--out", "out", *FAST, "--fit-rows", 30) == 0
+    labels = np.load("out/labels.npy")
+    assert [len(set(labels[i : i + 20])) for i in (0, 20, 40)] == [1, 1, 1]
+
+
+def test_an_audit_of_clusters_judges_them_as_clustering_did(work):
+    assert run("cluster", "features.npy", "-k", 3, "--out", "first", *FAST) == 0
+    arguments = ["--neighbors", 10, "--threshold", 0.95]
+    assert run("audit", "features.npy", "first/labels.npy", "--out", "second", *arguments) == 0
+    for first, second in zip(table("first/labels.csv"), table("second/labels.csv"), strict=True):
+        assert second["confidence"] == ""
+        assert first | {"confidence": ""} == second
+
+
+def test_audit_finds_the_wrong_label(work, capsys):
+    assert audit() == 0
+    assert set(left_in("out")) == FILES
+    (worst,) = table("out/doubtful.csv")
+    assert (worst["rank"], worst["row"], worst["label"], worst["suggested"]) == ("1", "7", "2", "0")
+    assert float(worst["reliability"]) == 0
+    np.testing.assert_array_equal(np.load("out/labels.npy"), np.load("labels.npy"))
+    assert np.load("out/reliable_labels.npy")[7] == -1
+    assert "60 rows, 3 classes; 59 of 60 labels are reliable, 1 rows" in capsys.readouterr().out
+
+
+def test_audit_takes_strings_and_unlabelled_rows(work):
+    names = np.array(["ant", "bee, <i>", "=cat()"])[np.load("labels.npy")]
+    names[[3, 4]] = ["", "-1"]
+    np.save("labels.npy", names)
+    assert audit() == 0
+    rows = table("out/labels.csv")
+    assert [rows[i]["label"] for i in (0, 3, 4, 20, 40)] == ["ant", "", "", "bee, <i>", "=cat()"]
+    assert rows[3]["suggested"] == "ant"
+    assert rows[3]["reliable"] == "0"
+    assert table("out/doubtful.csv")[0]["suggested"] == "ant"
+    kept = np.load("out/reliable_labels.npy")
+    assert kept[[20, 3, 7]].tolist() == ["bee, <i>", "", ""]
+    assert "<i>" not in Path("out/report.html").read_text()
+
+
+def test_the_same_labels_in_any_dress_give_the_same_answer(work):
+    rows, labels = np.load("features.npy"), np.load("labels.npy")
+    labels[0] = -1
+    np.save("labels.npy", labels)
+    assert audit() == 0
+    expected = [(row["reliability"], row["doubt"]) for row in table("out/labels.csv")]
+    text = ["" if label < 0 else f"{label}" for label in labels]
+    columns = [f"{i},{label}\r\n" for i, label in enumerate(text)]
+    Path("lines.txt").write_text("\n".join(text) + "\n")
+    Path("table.csv").write_text("id,label\r\n" + "".join(columns), newline="")
+    np.save("narrow.npy", labels.astype(np.int8))
+    np.save("bytes.npy", np.array(text, dtype=np.bytes_))
+    np.save("other ids.npy", np.where(labels < 0, -1, labels * 1000 + 10**12))
+    np.savez("two.npz", a=labels[::-1], b=labels)
+    save_file({"y": torch.from_numpy(labels)}, "labels.safetensors")
+    save_file({"x": torch.from_numpy(rows).double(), "z": torch.ones(1)}, "rows.safetensors")
+    np.save("big-endian.npy", rows.astype(">f8"))
+    np.save("by column.npy", np.asfortranarray(rows))
+    np.savez_compressed("rows.npz", rows)
+    pairs = [("features.npy", name) for name in ("lines.txt", "table.csv", "narrow.npy")]
+    pairs += [("features.npy", name) for name in ("bytes.npy", "other ids.npy")]
+    pairs += [("features.npy", "two.npz", "--label-key", "b"), ("rows.npz", "labels.safetensors")]
+    pairs += [("rows.safetensors", "labels.npy", "--key", "x")]
+    pairs += [("big-endian.npy", "labels.npy"), ("by column.npy", "labels.npy")]
+    for number, (first, second, *more) in enumerate(pairs):
+        out = f"out{number}"
+        assert run("audit", first, second, *more, "--out", out, "--map", "none") == 0
+        found = [(row["reliability"], row["doubt"]) for row in table(f"{out}/labels.csv")]
+        assert found == expected, (first, second)
+
+
+def test_half_precision_and_whole_numbers_are_features_too(work):
+    pixels = np.clip(np.load("features.npy") * 10 + 50, 0, 255).astype(np.uint8)
+    np.save("pixels.npy", pixels)
+    np.save("half.npy", pixels.astype(np.float16))
+    save_file({"x": torch.from_numpy(pixels).bfloat16()}, "bfloat.safetensors")
+    for number, name in enumerate(["pixels.npy", "half.npy", "bfloat.safetensors"]):
+        out = f"out{number}"
+        assert run("audit", name, "labels.npy", "--out", out, "--map", "pca") == 0
+        assert table(f"{out}/doubtful.csv")[0]["row"] == "7"
+
+
+def test_a_large_file_is_mapped_and_answers_alike(work, monkeypatch):
+    assert audit() == 0
+    seen = []
+    honest = judging.nearest_neighbors
+
+    def watched(features, *arguments, **options):
+        seen.append(type(features))
+        return honest(features, *arguments, **options)
+
+    monkeypatch.setattr(judging, "nearest_neighbors", watched)
+    monkeypatch.setattr("pseudolabel.cli.reading._MAPPED_FROM", 0)
+    assert audit(out="mapped") == 0
+    assert seen == [np.memmap]
+    assert table("out/labels.csv") == table("mapped/labels.csv")
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def make_pictures(count=60):
+    Path("pictures/b").mkdir(parents=True)
+    Path("pictures/a").mkdir()
+    for row in range(count):
+        place = Path("pictures/a" if row < 30 else "pictures/b")
+        name = f"{row:03d}<img src=x onerror=alert(1)>.png"
+        Image.new("RGB", (90, 40), (row, 0, 0)).save(place / name)
+    Path("pictures/notes.md").write_text("not a picture")
+
+
+def test_pictures_match_rows_by_sorted_name(work):
+    make_pictures()
+    (broken,) = Path("pictures").glob("a/002*")
+    broken.write_bytes(b"\x89PNG nothing")
+    assert audit("--images", "pictures") == 0
+    assert table("out/doubtful.csv")[0]["file"].startswith("007<img")
+    page = Path("out/report.html").read_text()
+    assert "<img src=x" not in page
+    assert "007&lt;img src=x" in page
+    assert 'src="data:image/jpeg;base64,' in page
+
+
+def test_a_wrong_number_of_pictures_is_an_error(work, capsys):
+    make_pictures(59)
+    assert audit("--images", "pictures") == 2
+    assert capsys.readouterr().err == (
+        "pseudolabel: --images: expected 60 pictures, one a row, got 59 in pictures\n"
+    )
+    assert audit("--images", "nowhere") == 2
+    assert not Path("out").exists()
+
+
+# --- the folder ----------------------------------------------------------------------------------
+
+
+def test_a_folder_that_holds_files_is_refused_unless_told_to_overwrite(work, capsys):
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("keep")
+    assert audit() == 2
+    assert "--out: expected an empty or new folder" in capsys.readouterr().err
+    assert left_in("out") == ["mine.txt"]
+    assert audit("--overwrite") == 0
+    assert set(left_in("out")) == FILES | {"mine.txt"}
+    assert audit("--overwrite", "--neighbors", 3) == 0
+    assert json.loads(Path("out/summary.json").read_text())["settings"]["neighbors"] == 3
+
+
+def test_an_input_is_never_replaced(work, capsys):
+    before = Path("labels.npy").read_bytes()
+    assert audit("--overwrite", out=".") == 2
+    assert "expected a folder where labels.npy is not replaced" in capsys.readouterr().err
+    assert Path("labels.npy").read_bytes() == before
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error(work):
+    Path("out").write_text("x")
+    assert audit("--overwrite") == 2
+    assert audit("--overwrite", out="out/below") == 2
+    assert Path("out").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (MemoryError(), 1, "MemoryError"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+    ],
+)
+@pytest.mark.parametrize("place", ["render_report", "nearest_neighbors"])
+def test_what_fails_midway_leaves_nothing(work, monkeypatch, capsys, error, code, said, place):
+    def fail(*_, **__):
+        raise error
+
+    assert audit(out="old") == 0
+    kept = {name: (Path("old") / name).read_bytes() for name in FILES}
+    monkeypatch.setattr(judging, place, fail)
+    assert audit(out="new/er") == code
+    assert said in capsys.readouterr().err
+    assert not Path("new").exists()
+    assert audit("--overwrite", out="old") == code
+    assert {name: (Path("old") / name).read_bytes() for name in left_in("old")} == kept
+
+
+def test_no_summary_stands_beside_files_that_are_not_its_own(work, monkeypatch):
+    assert audit() == 0
+    honest = folder.Path.replace
+
+    def fail_at_the_report(self, target):
+        if self.name == "report.html":
+            raise OSError("broken disk")
+        return honest(self, target)
+
+    monkeypatch.setattr(folder.Path, "replace", fail_at_the_report)
+    assert audit("--overwrite") == 1
+    assert "summary.json" not in left_in("out")
+
+
+# --- as a program --------------------------------------------------------------------------------
+
+
+def shell(*arguments, code=None, **options):
+    command = [sys.executable, *(["-c", code] if code else ["-m", "pseudolabel"]), *arguments]
+    environment = os.environ | {"PYTHONPATH": SOURCES}
+    return subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def test_it_runs_as_a_module_and_shows_progress_on_stderr(work):
+    process = shell("audit", "features.npy", "labels.npy", "--out", "out", "--map", "none")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.splitlines()[1] == str(Path("out/report.html"))
+    assert "neighbours" in err
+    assert "4/4" in err
+    assert "Warning" not in err
+
+
+def test_an_interrupt_ends_with_130_and_leaves_nothing(work):
+    rows = np.random.default_rng(0).normal(size=(4000, 64))
+    np.save("many.npy", rows)
+    arguments = ["--max-iter", "100000", "--no-early-stopping"]
+    process = shell("cluster", "many.npy", "-k", "9", "--out", "new/out", *arguments)
+    seen = ""
+    while "training" not in seen:
+        seen += (character := process.stderr.read(1))
+        assert character, seen
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert err.endswith("pseudolabel: interrupted; nothing was written\n")
+    assert "Traceback" not in err
+    assert not Path("new").exists()
+
+
+def test_a_missing_extra_is_named_in_one_line():
+    code = (
+        "import sys; sys.modules['tyro'] = None\nfrom pseudolabel.cli import main\nsys.exit(main())"
+    )
+    process = shell("audit", code=code)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert err == 'pseudolabel: tyro is not installed; pip install "pseudolabel[cli]"\n'
+
+
+def test_importing_the_report_loads_no_extra():
+    code = (
+        "import sys, pseudolabel.report, pseudolabel.cli\n"
+        "print([m for m in ('jinja2', 'PIL', 'tyro', 'safetensors') if m in sys.modules])"
+    )
+    out, _ = shell(code=code).communicate(timeout=300)
+    assert out == "[]\n"
