@@ -60,7 +60,7 @@ def write_result(path: Path, settings: dict[str, Any], results: dict[str, Any]) 
         "settings": settings,
         "results": results,
         "machine": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": _processor(),
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "load_before": os.getloadavg()[2],
@@ -77,3 +77,11 @@ def write_result(path: Path, settings: dict[str, Any], results: dict[str, Any]) 
     aside = path.with_suffix(".partial")
     aside.write_text(json.dumps(record, indent=2, default=str) + "\n")
     aside.replace(path)
+
+
+def _processor() -> str:
+    """The model's name where Linux tells it."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

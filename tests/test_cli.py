@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -375,3 +377,26 @@ def test_importing_the_report_loads_no_extra():
     )
     out, _ = shell(code=code).communicate(timeout=300)
     assert out == "[]\n"
+
+
+# --- the page about it ---------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs" / "command.md"
+
+
+def test_the_how_to_runs_as_it_is_written(work, capsys):
+    blocks = re.findall(r"^```(python|sh)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "python", "python"]
+    names = {}
+    for kind, block in blocks:
+        if kind == "python":
+            exec(block, names)
+        else:
+            program, *arguments = shlex.split(block)
+            assert program == "pseudolabel"
+            assert run(*arguments) == 0
+    found = re.search(
+        r"^(\d+) of the first 90 were changed$", capsys.readouterr().out, re.MULTILINE
+    )
+    assert int(found[1]) > 80
+    assert "<h1>My run</h1>" in Path("report.html").read_text()
