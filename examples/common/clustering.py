@@ -42,6 +42,8 @@ class HeadSettings:
     """Adam in SPICE's and SCAN's published code."""
     learning_rate: float = 5e-3
     """Constant; 0.005 in SPICE's published code."""
+    weight_decay: float = 0.0
+    """None in SPICE's published code, 1e-4 in SCAN's."""
     entropy: float = 0.0
     """Weight of minus the entropy of the mean prediction: none in SPICE but for its Table VII, 5 in
     SCAN."""
@@ -208,7 +210,9 @@ def train_heads(
 
     fit(
         fabric,
-        make_optimizer(settings.optimizer, learner.trained, settings.learning_rate),
+        make_optimizer(
+            settings.optimizer, learner.trained, settings.learning_rate, settings.weight_decay
+        ),
         rounds(),
         # The heads share no parameter, so that the mean trains each one by its own loss.
         lambda batch: task.loss(learner, batch).mean(),

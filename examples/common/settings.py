@@ -51,8 +51,9 @@ class BackboneSettings:
     """Which network gives the features."""
 
     name: str = "convnet-8"
-    """convnet-8 (digits), convnet-28 (Fashion-MNIST), resnet-18, resnet-18-small, resnet-34,
-    resnet-34-small (3 x 3 stem for images of 32 or 64 pixels), wrn-28-2, wrn-28-8 or wrn-37-2."""
+    """convnet-8 (digits), convnet-28 (Fashion-MNIST), resnet-18, resnet-34, the same with a 3 x 3
+    stem for images of 32 or 64 pixels (resnet-18-small, resnet-34-small), SPICE's resnet-34-pooled,
+    wrn-28-2, wrn-28-8 or wrn-37-2."""
     width: int | None = None
     """Channels of the first layer; None for the published number."""
 

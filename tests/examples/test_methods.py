@@ -13,7 +13,7 @@ from common.data import load
 from common.settings import command_line
 from safetensors.torch import load_file
 
-METHODS = ("spice", "rpsc")
+METHODS = ("spice", "rpsc", "scan")
 TINY = shlex.split("""--accelerator cpu --backbone.width 4 --representation.epochs 3 --heads.heads 3
     --heads.hidden 16 --heads.rounds 2 --heads.repeats 2 --reliability.neighbors 5
     --reliability.above 0.5 --joint.steps 4 --joint.labelled-batch 16 --joint.unlabelled-batch 32
