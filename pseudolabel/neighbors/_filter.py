@@ -1,77 +1,188 @@
-r"""Float32 rows for a fast first pass, and a proof of what the pass cannot have missed.
+r"""Rows of few bits for a fast first pass, and the proof that the pass loses nobody.
 
-A float32 search ranks by numbers that are off by at most some :math:`\varepsilon`. Whatever it left
-out is therefore at most :math:`2\varepsilon` nearer than the farthest of its candidates; once the
-k-th nearest candidate, scored exactly, is nearer than that, nothing was missed.
+A score :math:`f_{ij}` of two rounded rows stands for the exact score :math:`g_{ij}`, which is their
+cosine, or :math:`-d^2/2` in units of the largest row. With :math:`|f_{ij} - g_{ij}| \le E_i` and
+:math:`\varphi_i` the k-th largest score of sample i,
+
+.. math:: f_{ij} \ge \varphi_i - 2 E_i \quad\text{for every true neighbour } j,
+
+ties included: k samples have :math:`g \ge \varphi_i - E_i`, so a true neighbour has that as well,
+and its :math:`f` is at most :math:`E_i` less. And whoever has :math:`f > \varphi_i + 2 E_i` is a
+neighbour for certain: only those k - 1 with a larger :math:`f` can be nearer. `Filter.floor` and
+`Filter.certain` are these two lines; `Filter.encode` gives :math:`2 E_i`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from pseudolabel.neighbors._source import Source
 
-class Filter(NamedTuple):
-    """How features become float32 rows: ``(x - centre) / scale``, or unit rows under the cosine.
+_PIECES = {torch.float32: 1, torch.bfloat16: 3, torch.float16: 3}  # that hold a float32 together
 
-    Attributes:
+
+class Frame:
+    """The rows that products are taken of: on the unit sphere, or centred and of norm 1 at most.
+
+    Args:
+        source: The rows to search in.
+        asked: The rows to search for.
         metric: ``"cosine"`` or ``"euclidean"``.
-        centre: float64 ``(D,)``, the mean; distances do not see it, roundings do.
-        scale: float64 scalar, the largest norm of a centred row.
-        reach: float64 scalar, the largest norm of a row, in units of scale.
     """
 
-    metric: str
-    centre: Tensor
-    scale: Tensor
-    reach: Tensor
+    def __init__(self, source: Source, asked: Source, metric: str) -> None:
+        self.metric = metric
+        one = torch.ones((), dtype=torch.float64, device=source.device)
+        self.centre, self.scale, reach = 0 * one, one, 0 * one
+        self.sources = [source] if asked is source else [source, asked]
+        if metric == "euclidean":  # distances do not see the centre, roundings do
+            means = [(block.double() / len(source)).sum(0) for block in source.blocks()]
+            self.centre = torch.stack(means).sum(0)
+            self.scale = _positive(self._largest(lambda x: _largest_norm(x - self.centre)))
+            reach = self._largest(_largest_norm) / self.scale
+        self.error = 2.0**-50 * (1 + reach)  # of a row as `rows` gives it, at most
 
     def rows(self, x: Tensor) -> Tensor:
-        """The float32 rows ``(B, D)`` that a backend compares."""
+        """Float64 rows ``(B, D)``."""
+        x = x.double()
         if self.metric == "cosine":
-            x = x.double() / _positive(x.abs().amax(-1, keepdim=True).double())
-            return (x / _positive(torch.linalg.vector_norm(x, dim=-1, keepdim=True))).float()
-        return ((x.double() - self.centre) / self.scale).float()
+            x = x / _positive(x.abs().amax(-1, keepdim=True))
+            return x / _positive(torch.linalg.vector_norm(x, dim=-1, keepdim=True))
+        return (x - self.centre) / self.scale
 
-    def settles(self, rows: Tensor, kth: Tensor, worst: Tensor) -> Tensor:
-        """Whether nothing that a search left out can be among the k nearest.
-
-        Args:
-            rows: The queries' float32 rows ``(B, D)``.
-            kth: Exact similarity of the k-th nearest candidate, ``(B,)``.
-            worst: Exact similarity of the farthest candidate, ``(B,)``.
-
-        Returns:
-            bool ``(B,)``.
-        """
-        # |fl(a.b) - a.b| <= D u / (1 - D u) |a| |b| in any order of summation; a few more u for
-        # rounding the rows to float32, and for the |a|^2 + |b|^2 of a distance.
-        error = (rows.shape[-1] + 16) * _unit_roundoff()
-        error = error / (1 - error) if error < 1 else float("inf")
-        if self.metric == "cosine":
-            return kth > worst + 2 * error
-        reach = torch.linalg.vector_norm(rows.double(), dim=-1) + 1
-        error = (error + 2.0**-50 * self.reach) * reach * reach
-        settled: Tensor = (kth / self.scale).square() < (worst / self.scale).square() - 2 * error
-        return settled
+    def _largest(self, size: Callable[[Tensor], Tensor]) -> Tensor:
+        blocks = (block for rows in self.sources for block in rows.blocks())
+        return torch.stack([size(block.double()) for block in blocks]).max()
 
 
-def make_filter(
-    blocks: Callable[[], Iterator[Tensor]], metric: str, device: torch.device
-) -> Filter:
-    """The filter for features that come in blocks of rows."""
-    one = torch.ones((), dtype=torch.float64, device=device)
-    if metric == "cosine":
-        return Filter(metric, 0 * one, one, one)
-    count = sum(len(block) for block in blocks())
-    centre = torch.stack([(block.double() / count).sum(0) for block in blocks()]).sum(0)
-    scale = torch.stack([_largest_norm(block.double() - centre) for block in blocks()]).max()
-    largest = torch.stack([_largest_norm(block.double()) for block in blocks()]).max()
-    scale = _positive(scale)
-    return Filter(metric, centre, scale, largest / scale)
+class Encoded(NamedTuple):
+    """Rows as a filter multiplies them.
+
+    Attributes:
+        rows: ``(B, D')`` in the filter's dtype; see `Filter.mirrored` for the other side.
+        slack: float32 ``(B,)``, :math:`2 E_i`.
+    """
+
+    rows: Tensor
+    slack: Tensor
+
+
+class Filter:
+    """Rows of few bits, their products, and how far those may be off.
+
+    Args:
+        frame: The rows before they are rounded.
+        dtype: Of the rounded rows: float32, bfloat16 or float16.
+    """
+
+    def __init__(self, frame: Frame, dtype: torch.dtype) -> None:
+        self.frame, self.dtype = frame, dtype
+        blocks = (block for rows in frame.sources for block in rows.blocks())
+        plain = (frame.rows(block) for block in blocks)
+        self.coarsest = torch.stack([self._off(rows, rows.to(dtype)).max() for rows in plain]).max()
+
+    def encode(self, x: Tensor) -> Encoded:
+        """Rows whose products with `mirrored` rows are the scores, and their slack."""
+        plain = self.frame.rows(x)
+        rows = plain.to(self.dtype)
+        norm = torch.linalg.vector_norm(plain, dim=-1)
+        # |a.b - a'.b'| <= |a - a'| |b| + |a'| |b - b'|, the other row of norm at most 1.
+        off = self._off(plain, rows)
+        error = off + (norm + off) * self.coarsest
+        if self.frame.metric == "euclidean":
+            half = norm.square().unsqueeze(-1) / 2
+            pieces = []
+            for _ in range(_PIECES[self.dtype]):
+                pieces.append((-half).to(self.dtype))
+                half = half + pieces[-1].double()
+            rows = torch.cat([rows, *pieces, *(torch.ones_like(piece) for piece in pieces)], dim=-1)
+        # Adding n products in any order is off by about n u times the sum of their sizes, which is
+        # at most |a| |b| + |a|^2 / 2 + |b|^2 / 2.
+        summing = (rows.shape[-1] + 32) * _summing_roundoff(self.dtype)
+        summing = summing / (1 - summing) if summing < 1 else float("inf")
+        error = error + summing * (norm + 1).square()
+        return Encoded(rows, (2.001 * error).float())
+
+    def _off(self, plain: Tensor, rows: Tensor) -> Tensor:
+        """How far rounded rows are from the exact ones, which the plain ones are not quite."""
+        off: Tensor = torch.linalg.vector_norm(plain - rows.double(), dim=-1)
+        return off + self.frame.error
+
+    def mirrored(self, rows: Tensor) -> Tensor:
+        """Encoded rows as the other side of a product needs them."""
+        if self.frame.metric == "cosine":
+            return rows
+        pieces = _PIECES[self.dtype]
+        return torch.cat(
+            [rows[:, : -2 * pieces], rows[:, -pieces:], rows[:, -2 * pieces : -pieces]], 1
+        )
+
+    def scores(self, rows: Tensor, mirrored: Tensor, *, out: Tensor | None = None) -> Tensor:
+        """Scores ``(B, n)``, on a GPU in float32."""
+        with torch.autocast(rows.device.type, enabled=False):
+            if rows.is_cuda and self.dtype != torch.float32:
+                scores: Tensor = torch.mm(rows, mirrored.T, out_dtype=torch.float32)
+                return scores
+            return torch.mm(rows, mirrored.T, out=out)
+
+    def floor(self, kth: Tensor, slack: Tensor) -> Tensor:
+        """The score below which nobody is among the k nearest, given the k-th largest score."""
+        wide = kth.float()
+        return (wide - slack - _half_unit(wide, kth.dtype)).to(kth.dtype)
+
+    def certain(self, scores: Tensor, kth: Tensor, slack: Tensor) -> Tensor:
+        """Which scores ``(B, n)`` are of the k nearest for certain."""
+        wide, limit = scores.float(), kth.float()
+        limit = limit + slack + _half_unit(limit, kth.dtype)
+        return wide - _half_unit(wide, scores.dtype) > limit.unsqueeze(-1)
+
+
+@lru_cache
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The dtype whose products are fastest here: a race on the CPU, float16 on a recent GPU."""
+    if device.type == "cuda":
+        version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+        capable = version >= (2, 8) and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.float16 if capable else torch.float32
+    if device.type != "cpu":
+        return torch.float32
+    rows = torch.ones(512, 256)
+    return torch.bfloat16 if _seconds(rows.bfloat16()) < 0.7 * _seconds(rows) else torch.float32
+
+
+def _seconds(rows: Tensor) -> float:
+    """Of the fastest of a few products."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.mm(rows, rows.T)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _half_unit(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Half the spacing of ``dtype`` at x, which a product rounded to it may be off by."""
+    if dtype == torch.float32:  # is part of the slack
+        return torch.zeros_like(x)
+    digits = 8 if dtype == torch.bfloat16 else 11
+    return torch.ldexp(torch.ones_like(x), torch.frexp(x).exponent - digits - 1)
+
+
+def _summing_roundoff(dtype: torch.dtype) -> float:
+    """Of sums of products. Matrix units may round float32 sums less carefully, hence the 4."""
+    if dtype != torch.float32:
+        return 4 * 2.0**-24
+    try:
+        full = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # configured backend by backend: whichever it is, assume the least
+        full = False
+    return 2.0**-24 if full else 2.0**-8
 
 
 def _largest_norm(x: Tensor) -> Tensor:
@@ -82,12 +193,3 @@ def _largest_norm(x: Tensor) -> Tensor:
 
 def _positive(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 1)
-
-
-def _unit_roundoff() -> float:
-    """Of float32 products as they are configured: TF32 and bfloat16 keep fewer bits."""
-    try:
-        full = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # configured backend by backend: whichever it is, assume the least
-        full = False
-    return 2.0**-24 if full else 2.0**-8

@@ -8,115 +8,231 @@ computed without rounding, by `pseudolabel._numerics`.
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
+from itertools import pairwise
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pseudolabel._numerics import similarity_matrix, similarity_pairs, split_rows
+from pseudolabel.neighbors._filter import Frame
 from pseudolabel.neighbors._source import Source
 
-_PAIR_ELEMENTS = 2**20  # features multiplied pair by pair at a time: they stay in the cache
+_EXACT_ELEMENTS = 2**20  # of pairs that are split at a time: they stay in the cache
+_MANY_DOUBTS = 256  # of one query, or one row in 32: then it is compared with all rows
 
 
 class Scorer:
-    """Scores and orders candidates among the rows of a source."""
+    """Scores and orders candidates among the rows of a source.
 
-    def __init__(self, source: Source, metric: str) -> None:
-        self.source, self.metric = source, metric
-        self.norms = torch.cat([_norms(block) for block in source.blocks()])
+    Args:
+        source: The rows searched in.
+        asked: The rows searched for; the source itself, or others.
+        frame: The rows that products are taken of.
+        include_self: Whether a sample of the source is one of its own neighbours.
+        cached: Whether there is room for a float64 copy of the source.
+        elements: Of float64 rows multiplied at a time.
+    """
 
-    def rank(self, queries: Tensor, indices: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
-        """Orders candidates by similarity, descending, then by index.
+    def __init__(
+        self,
+        source: Source,
+        asked: Source,
+        frame: Frame,
+        *,
+        include_self: bool,
+        cached: bool,
+        elements: int,
+    ) -> None:
+        self.source, self.asked, self.own = source, asked, asked is source
+        self.frame, self.metric, self.include_self = frame, frame.metric, include_self
+        self.cached, self.elements = cached, elements
+        self.precise = torch.float64 in (source.dtype, asked.dtype)
+        self._copy: Tensor | None = None
+        self.norms = torch.cat([_norms(self._rows(block)) for block in source.blocks()])
+
+    def nearest(self, rows: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k nearest of each query's candidates, by similarity, descending, then by index.
 
         Args:
-            queries: ``(B, D)``.
-            indices: int64 ``(B, c)`` candidates; one that is listed twice counts once.
-            barred: bool ``(B, c)``, which are no candidates.
+            rows: int64 ``(B,)``, positions of the queries.
+            indices: int64 ``(B, c)`` candidates, each listed once, the sample itself never; -1
+                for none.
+            k: At most as many as each query has candidates.
 
         Returns:
-            Indices and float64 similarities ``(B, c)``; those that are no candidates come last,
-            with ``-inf``.
+            Indices and float64 similarities ``(B, k)``.
         """
-        indices, by_index = indices.sort(dim=-1, stable=True)
-        barred = barred.gather(-1, by_index)
-        barred[:, 1:] |= indices[:, 1:] == indices[:, :-1]
-        picked = indices.clamp(min=0)
-        if torch.float64 in (queries.dtype, self.source.dtype):
-            similarity = self.exact(queries, picked)
-            return _sorted(indices, similarity.masked_fill(barred, -torch.inf))
-        similarity, error = self._rounded(queries, picked)
-        similarity = similarity.masked_fill(barred, -torch.inf)
-        doubtful = self._doubtful(similarity, error) & ~barred
-        row, column = doubtful.nonzero(as_tuple=True)
-        decided = self.exact(queries[row], picked[row, column].unsqueeze(-1))
-        similarity[row, column] = decided.squeeze(-1)
-        return _sorted(indices, similarity)
+        own = rows.unsqueeze(1)
+        if self.include_self:
+            indices = torch.cat([indices, own], dim=1)
+        indices = indices.sort(dim=1).values
+        barred = indices < 0
+        queries = self.asked[rows]
+        similarity, error = self._rounded(queries, indices, barred)
+        doubtful = self._doubtful(similarity, error, k) & ~barred
+        if self.include_self:
+            doubtful |= indices == own
+        many = doubtful.sum(1) > max(_MANY_DOUBTS, len(self.source) // 32)
+        row, column = (doubtful & ~many.unsqueeze(1)).nonzero(as_tuple=True)
+        similarity[row, column] = self._exact(queries[row], indices[row, column])
+        similarity, order = similarity.sort(dim=1, descending=True, stable=True)
+        found = self._first(own, indices.gather(1, order), similarity, k)
+        if many.any():
+            for field, better in zip(found, self.nearest_of_all(rows[many], k), strict=True):
+                field[many] = better
+        return found
 
-    def exact(self, queries: Tensor, indices: Tensor) -> Tensor:
-        """Similarities of ``(B, D)`` queries to rows ``(B, c)`` of their own, without rounding."""
-        size = max(1, _PAIR_ELEMENTS // (indices.shape[1] * self.source.dimension))
-        scores = [indices.new_empty(0, indices.shape[1], dtype=torch.float64)]
+    def nearest_of_all(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """The k nearest of all rows, without rounding: where candidates are many or unknown."""
+        size = max(1, self.elements // 16 // len(self.source))
+        pieces = [self._nearest_of_all(some, k) for some in torch.split(rows, size)]
+        indices, similarity = (torch.cat(fields) for fields in zip(*pieces, strict=True))
+        return indices, similarity
+
+    def _nearest_of_all(self, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        queries, own = split_rows(self.asked[rows], self.metric), rows.unsqueeze(1)
+        similarity = torch.cat(
+            [
+                similarity_matrix(queries, split_rows(block, self.metric))
+                for block in self.source.blocks()
+            ],
+            dim=1,
+        )
+        if self.own and not self.include_self:
+            similarity.scatter_(1, own, -torch.inf)
+        kth = similarity.topk(k, dim=1).values[:, -1:]
+        nearer, level = similarity > kth, similarity == kth
+        taken = nearer | (level & (level.cumsum(1) <= k - nearer.sum(1, keepdim=True)))
+        if self.include_self:
+            taken.scatter_(1, own, True)
+        width = int(taken.sum(1).max())
+        indices = taken.byte().topk(width, dim=1).indices.sort(dim=1).values
+        similarity = similarity.gather(1, indices).masked_fill(
+            ~taken.gather(1, indices), -torch.inf
+        )
+        similarity, order = similarity.sort(dim=1, descending=True, stable=True)
+        return self._first(own, indices.gather(1, order), similarity, k)
+
+    def _first(
+        self, own: Tensor, indices: Tensor, similarity: Tensor, k: int
+    ) -> tuple[Tensor, Tensor]:
+        """The first k in order, of which the sample itself may have to be one."""
+        if not self.include_self:
+            return indices[:, :k].contiguous(), similarity[:, :k].contiguous()
+        itself = (indices == own) & (similarity > -torch.inf)
+        taken = itself | ((~itself).cumsum(1) < k)
+        return indices[taken].reshape(-1, k), similarity[taken].reshape(-1, k)
+
+    def _rounded(self, queries: Tensor, indices: Tensor, barred: Tensor) -> tuple[Tensor, Tensor]:
+        """Similarities in float64 as they come, and how far they may be off."""
+        left = self._rows(queries)
+        dots = self._products(left, indices, barred)
+        roundoff = (4 * self.source.dimension + 32) * 2.0**-53
+        norms, others = _norms(left).unsqueeze(1), self.norms[indices.clamp(min=0)]
+        if self.metric == "cosine":
+            scale = norms * others
+            similarity = dots / torch.where(scale > 0, scale, 1)
+            error = torch.full_like(similarity, roundoff)
+        else:
+            squares = norms.square() + others.square() - 2 * dots
+            off = (roundoff * (norms + others) + 4 * self.frame.error) * (norms + others)
+            off = off + 4 * self.frame.error**2
+            similarity = 0.0 - self.frame.scale * squares.clamp(min=0).sqrt()
+            error = (squares.clamp(min=0) + off).sqrt() - (squares - off).clamp(min=0).sqrt()
+            error = self.frame.scale * error * (1 + 2.0**-40)
+        return similarity.masked_fill(barred, -torch.inf), error.masked_fill(barred, 0)
+
+    def _products(self, left: Tensor, indices: Tensor, barred: Tensor) -> Tensor:
+        """Products of ``(B, D)`` rows with rows ``(B, c)`` of their own."""
+        dots = torch.zeros(indices.shape, dtype=torch.float64, device=indices.device)
+        if left.device.type != "cpu":
+            size = max(1, self.elements // (indices.shape[1] * self.source.dimension))
+            for start in range(0, len(left), size):
+                index = indices[start : start + size].clamp(min=0)
+                found = self._rows(self.source[index.flatten()]).reshape(*index.shape, -1)
+                dots[start : start + size] = (found @ left[start : start + size, :, None])[..., 0]
+            return dots
+        # Block by block of the source, so that its rows stay in the cache.
+        size = max(1, self.elements // self.source.dimension)
+        row, place = (~barred).nonzero(as_tuple=True)
+        block, order = (indices[row, place] // size).sort(stable=True)
+        row, place = row[order], place[order]
+        ends = torch.bincount(block, minlength=-(-len(self.source) // size)).cumsum(0).tolist()
+        for number, (first, last) in enumerate(pairwise([0, *ends])):
+            if first < last:
+                some = slice(first, last)
+                right = self._block(number * size, size)
+                columns = indices[row[some], place[some]] - number * size
+                pattern = _pattern(row[some], columns, (len(left), len(right)))
+                products = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0)
+                dots[row[some], place[some]] = products.values()
+        return dots
+
+    def _block(self, start: int, size: int) -> Tensor:
+        """Rows of the source, from a copy if there is room for one."""
+        if not self.cached:
+            return self._rows(self.source[start : start + size])
+        if self._copy is None:
+            self._copy = torch.cat([self._rows(block) for block in self.source.blocks()])
+        return self._copy[start : start + size]
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Rows whose products neither overflow nor cancel; float32 rows are safe as they are."""
+        if self.metric == "cosine" and not self.precise:
+            return x.double()
+        return self.frame.rows(x)
+
+    def _exact(self, queries: Tensor, indices: Tensor) -> Tensor:
+        """Similarities of ``(n, D)`` queries to a row each, ``(n,)``, without rounding."""
+        size = max(1, _EXACT_ELEMENTS // self.source.dimension)
+        scores = [indices.new_empty(0, dtype=torch.float64)]
         for query, index in zip(
             torch.split(queries, size), torch.split(indices, size), strict=True
         ):
-            found = split_rows(self.source[index.flatten()], self.metric)
-            places = torch.arange(index.numel(), device=index.device).reshape(index.shape)
-            scores.append(similarity_pairs(split_rows(query, self.metric), found[places]))
+            found = split_rows(self.source[index], self.metric)[:, None]
+            scores.append(similarity_pairs(split_rows(query, self.metric), found).squeeze(1))
         return torch.cat(scores)
 
-    def exhaustive(self, queries: Tensor, own: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
-        """The k nearest of all rows, without rounding: for ties that no candidates could settle."""
-        rows = split_rows(queries, self.metric)
-        blocks = self.source.blocks()
-        similarity = torch.cat(
-            [similarity_matrix(rows, split_rows(block, self.metric)) for block in blocks], dim=-1
-        )
-        if own is not None:
-            similarity.scatter_(-1, own.unsqueeze(-1), -torch.inf)
-        kth = similarity.topk(k, dim=-1).values[:, -1:]
-        nearer, level = similarity > kth, similarity == kth
-        missing = k - nearer.sum(-1, keepdim=True)
-        taken = nearer | (level & (level.cumsum(-1) <= missing))
-        indices = taken.nonzero()[:, 1].reshape(-1, k)
-        return _sorted(indices, similarity.gather(-1, indices))
-
-    def _rounded(self, queries: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarities in float64 as they come, and how far they may be off."""
-        size = max(1, _PAIR_ELEMENTS // (indices.shape[1] * self.source.dimension))
-        scores = []
-        for query, index in zip(
-            torch.split(queries.double(), size), torch.split(indices, size), strict=True
-        ):
-            found = self.source[index.flatten()].reshape(*index.shape, -1).double()
-            if self.metric == "cosine":
-                scores.append((found @ query.unsqueeze(-1)).squeeze(-1))
-            else:
-                scores.append(0.0 - torch.linalg.vector_norm(found - query.unsqueeze(1), dim=-1))
-        similarity = torch.cat(scores)
-        roundoff = (4 * self.source.dimension + 16) * 2.0**-53
-        if self.metric == "euclidean":
-            return similarity, roundoff * similarity.abs()
-        norms = _norms(queries).unsqueeze(-1) * self.norms[indices]
-        similarity = similarity / torch.where(norms > 0, norms, 1)
-        return similarity, torch.full_like(similarity, roundoff)
-
-    def _doubtful(self, similarity: Tensor, error: Tensor) -> Tensor:
-        """Which similarities leave an order or a float32 open."""
-        doubtful = (similarity - error).float() != (similarity + error).float()
-        values, order = similarity.sort(dim=-1, descending=True)
-        error = error.gather(-1, order)
-        close = values[:, :-1] - values[:, 1:] <= error[:, :-1] + error[:, 1:]
-        touched = torch.zeros_like(doubtful)
+    def _doubtful(self, similarity: Tensor, error: Tensor, k: int) -> Tensor:
+        """Which similarities leave the order of the first k open, or what is reported of them."""
+        values, order = similarity.sort(dim=1, descending=True)
+        off = error.gather(1, order)
+        touched = torch.zeros_like(similarity, dtype=torch.bool)
+        close = values[:, :-1] - values[:, 1:] <= off[:, :-1] + off[:, 1:]
         touched[:, :-1] |= close
         touched[:, 1:] |= close
-        return doubtful | torch.zeros_like(doubtful).scatter_(-1, order, touched)
+        if self.precise:  # float64 is reported
+            touched[:, :k] = True
+        else:
+            touched |= (values - off).float() != (values + off).float()
+        touched &= values + off >= values[:, k - 1 : k] - off[:, k - 1 : k]
+        return torch.zeros_like(touched).scatter_(1, order, touched)
+
+
+@cache
+def _quietly() -> None:
+    """Makes torch say once, where nobody hears, that its sparse tensors are in beta."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nothing = torch.zeros(0, dtype=torch.int64)
+        _csr(nothing, nothing, (1, 1))
+
+
+def _pattern(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
+    """A sparse matrix of zeros at places told row by row."""
+    _quietly()
+    return _csr(rows, columns, size)
+
+
+def _csr(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
+    starts = pad(torch.bincount(rows, minlength=size[0]).cumsum(0), (1, 0))
+    zeros = torch.zeros(len(columns), dtype=torch.float64)
+    return torch.sparse_csr_tensor(starts, columns, zeros, size, check_invariants=False)
 
 
 def _norms(x: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(x.double(), dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
     return norms
-
-
-def _sorted(indices: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorts candidates that come in index order by similarity, descending."""
-    similarity, order = similarity.sort(dim=-1, descending=True, stable=True)
-    return indices.gather(-1, order), similarity

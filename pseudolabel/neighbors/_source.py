@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from pseudolabel._checks import values_are_checked, wrong_type, wrong_value
 
-_BLOCK_ELEMENTS = 2**24  # of features converted at a time
+_BLOCK_ELEMENTS = 2**21  # of features converted at a time
 
 
 class Source:
@@ -44,19 +45,22 @@ class Source:
         """The feature dimension D."""
         return int(self.data.shape[1])
 
+    def fingerprint(self) -> str:
+        """A digest of shape, dtype and every value."""
+        digest = hashlib.blake2b(f"{tuple(self.data.shape)} {self.dtype}".encode(), digest_size=16)
+        for block in self.blocks():
+            digest.update(block.cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
         if isinstance(self.data, Tensor):
             return self.data.detach()[rows]
         picked = self.data[rows.numpy() if isinstance(rows, Tensor) else rows]
         return torch.from_numpy(np.array(picked, dtype=picked.dtype.newbyteorder("=")))
 
-    def enumerated_blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """The rows in order, a bounded number at a time, with the position of the first."""
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[Tensor]:
+        """The rows in order, a bounded number at a time: all, or ``count`` from ``start`` on."""
         size = max(1, _BLOCK_ELEMENTS // self.dimension)
-        for start in range(0, len(self), size):
-            yield start, self[start : start + size]
-
-    def blocks(self) -> Iterator[Tensor]:
-        """The rows in order, a bounded number at a time."""
-        for _, block in self.enumerated_blocks():
-            yield block
+        stop = len(self) if count is None else min(start + count, len(self))
+        for first in range(start, stop, size):
+            yield self[first : min(first + size, stop)]

@@ -1,4 +1,4 @@
-"""Who proposes candidates: exact torch, exact faiss, or an object of the caller's.
+"""Who else may propose candidates: faiss, or an object of the caller's.
 
 A backend only proposes. Its candidates are scored again in float64 and ordered by the rule of
 `nearest_neighbors`, so every exact backend gives the same answer.
@@ -7,6 +7,7 @@ A backend only proposes. Its candidates are scored again in float64 and ordered 
 from __future__ import annotations
 
 import importlib
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,11 @@ import torch
 from torch import Tensor
 
 from pseudolabel._checks import values_are_checked, wrong_type, wrong_value
+from pseudolabel.neighbors._filter import Filter, Frame
+from pseudolabel.neighbors._source import Source
+
+_FAISS_GPU_LIMIT = 2048
+_FAISS_SCRATCH = 64 * 2**20  # bytes on a GPU; what faiss takes by itself is a fifth of the memory
 
 
 @runtime_checkable
@@ -27,10 +33,10 @@ class NeighborBackend(Protocol):
     """
 
     def add(self, rows: np.ndarray, /) -> object:
-        """Takes the ``(N, D)`` float32 rows to search in, whose positions are their indices.
+        """Takes the next ``(n, D)`` float32 rows to search in; their order gives the indices.
 
         An index that already holds N vectors (its ``ntotal``) is used as it is: they must be
-        those of the same features.
+        those of the same features. Many rows come in several blocks.
         """
 
     def search(self, queries: np.ndarray, k: int, /) -> tuple[Any, Any]:
@@ -41,87 +47,103 @@ class NeighborBackend(Protocol):
         """
 
 
-class Candidates:
-    """Candidates for blocks of queries, from whichever backend."""
+class Proposals:
+    """The candidates of an index.
 
-    exact = True
+    Args:
+        index: A `NeighborBackend`.
+        source: The rows to search in.
+        frame: How rows are handed to the index.
+        count: How many candidates to ask for.
+        exact: Whether they are the nearest by float32 scores, as of a flat faiss index.
+        memory: Bytes of rows to hand over at a time.
+    """
 
-    def search(self, queries: Tensor, count: int) -> Tensor:
-        """Indices ``(B, count)`` of the rows nearest to ``(B, D)`` queries, -1 for none."""
-        raise NotImplementedError
-
-
-class TorchCandidates(Candidates):
-    """All products of a block in float32, then `torch.topk`."""
-
-    def __init__(self, rows: Tensor, metric: str) -> None:
-        self.rows = rows
-        self.offset = (rows * rows).sum(-1) / 2 if metric == "euclidean" else None
-
-    def search(self, queries: Tensor, count: int) -> Tensor:
-        """Ranks by q.x, or by q.x - |x|^2 / 2, which orders like minus the distance."""
-        with torch.autocast(queries.device.type, enabled=False):
-            scores = queries @ self.rows.T
-        if self.offset is not None:
-            scores -= self.offset
-        return scores.topk(count, dim=-1).indices
-
-
-class ArrayCandidates(Candidates):
-    """A `NeighborBackend` over NumPy arrays, a faiss index for instance."""
-
-    def __init__(self, index: NeighborBackend, rows: Tensor, *, exact: bool) -> None:
-        self.index, self.total = index, len(rows)
-        self.exact = exact
+    def __init__(
+        self,
+        index: NeighborBackend,
+        source: Source,
+        frame: Frame,
+        count: int,
+        *,
+        exact: bool,
+        memory: int,
+    ) -> None:
+        self.index, self.total, self.exact = index, len(source), exact
+        self.count = min(count, self.total)
+        self.filter = Filter(frame, torch.float32)
         held = getattr(index, "ntotal", 0)
-        if held not in (0, len(rows)):
-            wrong_value("backend", f"an empty index or one of {len(rows)} vectors", int(held))
+        if held not in (0, self.total):
+            wrong_value("backend", f"an empty index or one of {self.total} vectors", int(held))
+        if not getattr(index, "is_trained", True):
+            wrong_value("backend", "a trained index", index)
         if held == 0:
-            index.add(rows.cpu().numpy())
+            size = max(1, memory // (8 * 4 * source.dimension))
+            for start in range(0, self.total, size):
+                blocks = [frame.rows(block).float() for block in source.blocks(start, size)]
+                index.add(torch.cat(blocks).cpu().numpy())
 
-    def search(self, queries: Tensor, count: int) -> Tensor:
-        """Asks the index and brings its answer back to the queries' device."""
-        _, found = self.index.search(queries.cpu().numpy(), count)
+    def search(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Different indices and their scores ``(B, c)``, on the queries' device; -1 for none."""
+        scores, found = self.index.search(queries.cpu().numpy(), self.count)
         indices = torch.as_tensor(np.asarray(found, dtype=np.int64), device=queries.device)
         if indices.dim() != 2 or len(indices) != len(queries):
             wrong_value("backend", f"indices of shape ({len(queries)}, k) from search", indices)
         if values_are_checked(indices) and (indices >= self.total).any():
             wrong_value("backend", f"indices below {self.total} from search", int(indices.max()))
-        return indices
+        indices, order = indices.sort(dim=1)
+        indices[:, 1:][indices[:, 1:] == indices[:, :-1]] = -1
+        if not self.exact:
+            return indices, torch.zeros_like(indices, dtype=torch.float32)
+        similar = torch.as_tensor(scores, device=queries.device).gather(1, order)
+        return indices, similar if self.filter.frame.metric == "cosine" else similar / -2
 
 
-def make_candidates(backend: object, rows: Tensor, metric: str, count: int) -> Candidates:
-    """The candidates of the backend named or given."""
+def make_proposals(
+    backend: object, source: Source, frame: Frame, count: int, memory: int
+) -> Proposals | None:
+    """The candidates of the backend named or given; None for torch, which sweeps all pairs."""
     if isinstance(backend, str):
         if backend in ("auto", "torch"):
-            return TorchCandidates(rows, metric)
+            return None
         if backend == "faiss":
-            index = _flat_index(rows.shape[-1], metric, rows.device, count)
-            return ArrayCandidates(index, rows, exact=True)
+            index = _flat_index(source.dimension, frame.metric, source.device, count)
+            return Proposals(index, source, frame, count, exact=True, memory=memory)
         expected = "'auto', 'torch', 'faiss' or an object with add and search"
         wrong_value("backend", expected, backend)
     if not isinstance(backend, NeighborBackend):
         wrong_type("backend", "a name or an object with add and search", backend)
-    return ArrayCandidates(backend, rows, exact=False)
+    return Proposals(backend, source, frame, count, exact=False, memory=memory)
 
 
 def _flat_index(dimension: int, metric: str, device: torch.device, count: int) -> NeighborBackend:
-    faiss = _import_faiss()
+    faiss = import_faiss()
     flat = faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2
     index: NeighborBackend = flat(dimension)
-    if device.type == "cuda" and hasattr(faiss, "StandardGpuResources"):
-        if count > _FAISS_GPU_LIMIT:
-            wrong_value("k", f"at most about {_FAISS_GPU_LIMIT} with faiss on a GPU", count)
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device.index or 0, index)
-    return index
+    if device.type != "cuda":
+        return index
+    if not hasattr(faiss, "StandardGpuResources"):
+        message = f"backend 'faiss' is a CPU build, the features are on {device}: install faiss-gpu"
+        raise ImportError(message)
+    if count > _FAISS_GPU_LIMIT:
+        wrong_value("k", f"at most about {_FAISS_GPU_LIMIT} with faiss on a GPU", count)
+    where = torch.cuda.current_device() if device.index is None else device.index
+    moved: NeighborBackend = faiss.index_cpu_to_gpu(_gpu_resources(where), where, index)
+    return moved
 
 
-def _import_faiss() -> ModuleType:
+@lru_cache
+def _gpu_resources(device: int) -> Any:  # noqa: ANN401
+    """One for all searches on a GPU: each would otherwise set memory of its own aside."""
+    resources = import_faiss().StandardGpuResources()
+    resources.setTempMemory(_FAISS_SCRATCH)
+    return resources
+
+
+def import_faiss() -> ModuleType:
+    """The module, or an error that says what to install."""
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
         message = "backend 'faiss' needs faiss: install pseudolabel[faiss-cpu] or [faiss-gpu]"
         raise ImportError(message) from error
-
-
-_FAISS_GPU_LIMIT = 2048

@@ -12,6 +12,7 @@ from pseudolabel._checks import (
     check_axes,
     check_device,
     check_flag,
+    check_int,
     check_labels,
     check_probs,
     check_real,
@@ -19,8 +20,8 @@ from pseudolabel._checks import (
     wrong_value,
 )
 from pseudolabel._numerics import as_fraction
-from pseudolabel.neighbors import NeighborBackend
-from pseudolabel.reliability.mask import count_agreement, passes
+from pseudolabel.neighbors import DEFAULT_MEMORY, NeighborBackend
+from pseudolabel.reliability._votes import count_votes
 from pseudolabel.reliability.report import ReliabilityReport, reliability_report
 from pseudolabel.types import Neighbors
 
@@ -46,21 +47,34 @@ class ReliableLabels(NamedTuple):
     strict: bool
     num_classes: int
 
-    def report(self) -> ReliabilityReport:
+    def report(self, *, keep: int = 10) -> ReliabilityReport:
         """A table, class by class, of what was kept and of what would have to change.
+
+        Args:
+            keep: How many samples of a class the last column is about: a threshold below the
+                ratio it gives (with ``strict=False`` at or below) keeps that many.
+
+        Raises:
+            ValueError: If ``keep`` is below 1.
 
         Example:
             >>> import torch
             >>> from pseudolabel import reliable_labels
             >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
-            >>> print(reliable_labels(features, torch.tensor([0, 0, 1, 0]), k=1).report())
-            class  samples  reliable  median ratio  best ratio
-                0        3         2         1.000       1.000
-                1        1         0         0.000       0.000
+            >>> print(reliable_labels(features, torch.tensor([0, 0, 1, 0]), k=1).report(keep=3))
+            class  samples  reliable  median ratio  best ratio  ratio of no. 3
+                0        3         2         1.000       1.000           0.000
+                1        1         0         0.000       0.000             nan
             class 1: no sample has a neighbour that carries its label.
         """
         return reliability_report(
-            self.given, self.mask, self.ratio, self.threshold, self.strict, self.num_classes
+            self.given,
+            self.mask,
+            self.ratio,
+            self.threshold,
+            self.strict,
+            self.num_classes,
+            check_int("keep", keep, 1, None),
         )
 
 
@@ -80,6 +94,8 @@ def reliable_labels(
     min_confidence: float | None = None,
     balance: bool = False,
     generator: torch.Generator | None = None,
+    memory_limit: int = DEFAULT_MEMORY,
+    progress: bool = False,
 ) -> ReliableLabels:
     """Keeps the reliable labels, sets the others to -1, and can say why a class came out empty.
 
@@ -102,6 +118,8 @@ def reliable_labels(
         balance: True cuts every class to the smallest survivor count, at random. A class without
             any survivor then empties all of them; the report says so.
         generator: For ``balance``; None uses torch's default generator.
+        memory_limit: See `nearest_neighbors`; the graph itself is never held.
+        progress: Whether to show a bar (needs tqdm).
 
     Returns:
         ReliableLabels.
@@ -121,12 +139,23 @@ def reliable_labels(
     check_flag("balance", balance)
     if generator is not None and not isinstance(generator, torch.Generator):
         wrong_type("generator", "a torch.Generator or None", generator)
-    given, counts, width = count_agreement(
-        features, labels, k, threshold, strict, include_self, metric, backend, neighbors
+    votes = count_votes(
+        features,
+        labels,
+        k=k,
+        threshold=threshold,
+        strict=strict,
+        include_self=include_self,
+        metric=metric,
+        backend=backend,
+        neighbors=neighbors,
+        memory_limit=memory_limit,
+        progress=progress,
+        exact=True,
     )
+    given, mask = votes.labels, votes.passed
     check_axes("labels", given, "N")
     num_classes = _number_of_classes(given, probs)
-    mask = passes(given, counts, width, threshold, strict)
     if min_confidence is not None:
         check_real("min_confidence", min_confidence)
         limit = float(as_fraction(min_confidence))
@@ -139,7 +168,7 @@ def reliable_labels(
     return ReliableLabels(
         labels=torch.where(mask, given, -1),
         mask=mask,
-        ratio=counts.double() / width,
+        ratio=votes.counts.double() / votes.width,
         given=given,
         threshold=float(as_fraction(threshold)),
         strict=strict,

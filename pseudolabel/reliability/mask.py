@@ -8,21 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pseudolabel._checks import (
-    check_device,
-    check_flag,
-    check_integer,
-    check_labels,
-    check_real,
-    values_are_checked,
-    wrong_type,
-    wrong_value,
-)
-from pseudolabel._numerics import as_fraction
-from pseudolabel.neighbors import NeighborBackend, nearest_neighbors
+from pseudolabel.neighbors import DEFAULT_MEMORY, NeighborBackend
+from pseudolabel.reliability._votes import agreement, as_labels, check_graph, count_votes
 from pseudolabel.types import Neighbors
-
-_BLOCK_LABELS = 2**24  # neighbour labels gathered at a time
 
 
 @torch.no_grad()
@@ -50,8 +38,9 @@ def reliability_ratio(labels: Tensor | np.ndarray, neighbors: Neighbors | Tensor
         >>> reliability_ratio(torch.tensor([0, 0, 1]), neighbors)
         tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
-    labels, indices = _checked(labels, neighbors)
-    return _agreement(labels, indices).double() / indices.shape[-1]
+    given = as_labels(labels)
+    indices = check_graph(neighbors, given)
+    return agreement(given, indices).double() / indices.shape[1]
 
 
 @torch.no_grad()
@@ -66,6 +55,8 @@ def reliable_mask(
     metric: Literal["cosine", "euclidean"] = "cosine",
     backend: str | NeighborBackend = "auto",
     neighbors: Neighbors | Tensor | None = None,
+    memory_limit: int = DEFAULT_MEMORY,
+    progress: bool = False,
 ) -> Tensor:
     r"""Marks the samples whose neighbours mostly share their label (SPICE Eq. 7, RPSC Eq. 6).
 
@@ -85,6 +76,8 @@ def reliable_mask(
         metric: ``"cosine"`` or ``"euclidean"``.
         backend: See `nearest_neighbors`.
         neighbors: A graph computed before; its width is then k.
+        memory_limit: See `nearest_neighbors`; the graph itself is never held.
+        progress: Whether to show a bar (needs tqdm).
 
     Returns:
         bool ``(*heads, N)``, on the features' device.
@@ -100,84 +93,18 @@ def reliable_mask(
         >>> reliable_mask(features, torch.tensor([0, 0, 1, -1]), k=1, threshold=0.5)
         tensor([ True,  True, False, False])
     """
-    labels, counts, width = count_agreement(
-        features, labels, k, threshold, strict, include_self, metric, backend, neighbors
+    votes = count_votes(
+        features,
+        labels,
+        k=k,
+        threshold=threshold,
+        strict=strict,
+        include_self=include_self,
+        metric=metric,
+        backend=backend,
+        neighbors=neighbors,
+        memory_limit=memory_limit,
+        progress=progress,
+        exact=False,
     )
-    return passes(labels, counts, width, threshold, strict)
-
-
-def count_agreement(
-    features: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray,
-    k: int,
-    threshold: float,
-    strict: bool,
-    include_self: bool,
-    metric: Literal["cosine", "euclidean"],
-    backend: str | NeighborBackend,
-    neighbors: Neighbors | Tensor | None,
-) -> tuple[Tensor, Tensor, int]:
-    """Labels as a tensor, how many neighbours agree with each, and of how many."""
-    check_real("threshold", threshold)
-    check_flag("strict", strict)
-    if not isinstance(features, (Tensor, np.ndarray)):
-        wrong_type("features", "a tensor or NumPy array of shape (N, D)", features)
-    if features.ndim != 2:
-        wrong_value("features", "shape (N, D)", features)
-    tensor = _as_labels(labels)
-    if tensor.shape[-1] != len(features):
-        wrong_value("labels", f"{len(features)} of them, one for each feature", tensor)
-    if isinstance(features, Tensor):
-        if isinstance(labels, np.ndarray):
-            tensor = tensor.to(features.device)
-        check_device("labels", tensor, features)
-    if neighbors is None:
-        neighbors = nearest_neighbors(
-            features, k, include_self=include_self, metric=metric, backend=backend
-        )
-    tensor, indices = _checked(tensor, neighbors)
-    return tensor, _agreement(tensor, indices), indices.shape[-1]
-
-
-def _as_labels(labels: Tensor | np.ndarray) -> Tensor:
-    if isinstance(labels, np.ndarray):
-        if not np.issubdtype(labels.dtype, np.integer):
-            wrong_type("labels", "an integer dtype", labels)
-        labels = torch.from_numpy(labels.astype(np.int64))
-    check_integer("labels", labels, "*heads, N")
-    check_labels("labels", labels)
-    return labels
-
-
-def _checked(labels: Tensor | np.ndarray, neighbors: Neighbors | Tensor) -> tuple[Tensor, Tensor]:
-    labels = _as_labels(labels)
-    indices = neighbors.indices if isinstance(neighbors, Neighbors) else neighbors
-    check_integer("neighbors", indices, "N, k")
-    check_device("neighbors", indices, labels)
-    if len(indices) != labels.shape[-1] or 0 in indices.shape:
-        wrong_value("neighbors", f"shape ({labels.shape[-1]}, k), one row a label", indices)
-    if values_are_checked(indices):
-        outside = (indices < 0) | (indices >= len(indices))
-        if outside.any():
-            expected = f"indices in [0, {len(indices) - 1}]"
-            wrong_value("neighbors", expected, int(indices[outside][0]))
-    return labels, indices
-
-
-def _agreement(labels: Tensor, indices: Tensor) -> Tensor:
-    """How many neighbours carry each sample's label, int64 ``(*heads, N)``; 0 for label -1."""
-    size = max(1, _BLOCK_LABELS // max(1, labels.numel() // len(indices) * indices.shape[-1]))
-    counts = [
-        (labels[..., block] == own.unsqueeze(-1)).sum(-1)
-        for block, own in zip(
-            torch.split(indices, size), torch.split(labels, size, dim=-1), strict=True
-        )
-    ]
-    return torch.where(labels >= 0, torch.cat(counts, dim=-1), 0)
-
-
-def passes(labels: Tensor, counts: Tensor, width: int, threshold: float, strict: bool) -> Tensor:
-    """Compares counts of ``width`` with the threshold, in integers."""
-    exact = as_fraction(threshold) * width
-    needed = exact.numerator // exact.denominator + 1 if strict else -(-exact // 1)
-    return (labels >= 0) & (counts >= int(needed))
+    return votes.passed

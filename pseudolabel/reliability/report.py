@@ -20,6 +20,9 @@ class ReliabilityReport(NamedTuple):
         median_ratio: float64 ``(K,)``, the (lower) median of their ratios; NaN without samples.
         best_ratio: float64 ``(K,)``, their largest ratio: where the class would first come out
             non-empty; NaN without samples.
+        keep: A number of samples that was asked about.
+        keep_ratio: float64 ``(K,)``, the ratio of the keep-th best sample: a threshold below it
+            (with ``strict=False`` at or below) keeps that many; NaN with fewer samples.
         reasons: For every class why it came out empty, in words; empty where it did not.
     """
 
@@ -27,27 +30,43 @@ class ReliabilityReport(NamedTuple):
     reliable: Tensor
     median_ratio: Tensor
     best_ratio: Tensor
+    keep: int
+    keep_ratio: Tensor
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        lines = ["class  samples  reliable  median ratio  best ratio"]
-        columns = (self.samples, self.reliable, self.median_ratio, self.best_ratio)
-        for c, (samples, kept, median, best) in enumerate(
+        asked = f"ratio of no. {self.keep}"
+        lines = [f"class  samples  reliable  median ratio  best ratio  {asked}"]
+        columns = (
+            self.samples,
+            self.reliable,
+            self.median_ratio,
+            self.best_ratio,
+            self.keep_ratio,
+        )
+        for c, (samples, kept, median, best, enough) in enumerate(
             zip(*(column.tolist() for column in columns), strict=True)
         ):
-            lines.append(f"{c:5d}  {samples:7d}  {kept:8d}  {median:12.3f}  {best:10.3f}")
+            ratios = f"{median:12.3f}  {best:10.3f}  {enough:{len(asked)}.3f}"
+            lines.append(f"{c:5d}  {samples:7d}  {kept:8d}  {ratios}")
         lines += [f"class {c}: {reason}" for c, reason in enumerate(self.reasons) if reason]
         return "\n".join(lines)
 
 
 def reliability_report(
-    given: Tensor, mask: Tensor, ratio: Tensor, threshold: float, strict: bool, num_classes: int
+    given: Tensor,
+    mask: Tensor,
+    ratio: Tensor,
+    threshold: float,
+    strict: bool,
+    num_classes: int,
+    keep: int,
 ) -> ReliabilityReport:
     """Builds the report from what `reliable_labels` returns."""
     samples = torch.bincount(given[given >= 0], minlength=num_classes)
     reliable = torch.bincount(given[mask], minlength=num_classes)
     nothing = torch.full((num_classes,), torch.nan, dtype=torch.float64, device=ratio.device)
-    median, best = nothing, nothing.clone()
+    median, best, enough = nothing, nothing.clone(), nothing.clone()
     limit = float(as_fraction(threshold))
     passes = (given >= 0) & ((ratio > limit) if strict else (ratio >= limit))
     passing = torch.bincount(given[passes], minlength=num_classes)
@@ -55,6 +74,8 @@ def reliability_report(
         if samples[c] > 0:
             of_class = ratio[given == c]
             median[c], best[c] = of_class.median(), of_class.max()
+            if len(of_class) >= keep:
+                enough[c] = of_class.topk(keep).values[-1]
     # Balancing empties every class or none: only then is a class without survivors to blame.
     starved = [c for c in range(num_classes) if passing[c] == 0 and not mask.any()]
     reasons = tuple(
@@ -63,7 +84,7 @@ def reliability_report(
         else _reason(int(samples[c]), int(passing[c]), float(best[c]), threshold, strict, starved)
         for c in range(num_classes)
     )
-    return ReliabilityReport(samples, reliable, median, best, reasons)
+    return ReliabilityReport(samples, reliable, median, best, keep, enough, reasons)
 
 
 def _reason(

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants need os
 ASSIGNMENT = "prototypes/test_assignment_rules.py::"
 LABELS = "prototypes/test_prototype_labels.py::"
 NEIGHBORS = "neighbors/test_nearest_neighbors.py::"
+SWEEP = "neighbors/test_sweep.py::"
 RELIABILITY = "test_reliability.py::"
 MASKED = "losses/test_masked_losses.py::"
 SCL = "losses/test_soft_contrastive.py::"
@@ -105,57 +106,72 @@ MUTANTS = [
     ),
     # --- neighbours ------------------------------------------------------------------------------
     mutant(
-        "self-counted",
-        "neighbors/search.py",
-        "barred |= candidates == own.unsqueeze(-1)",
+        "self-among-the-neighbours",
+        "neighbors/_sweep.py",
+        "scores.scatter_(1, rows.unsqueeze(1), -torch.inf)",
         "pass",
         NEIGHBORS + "test_equals_the_oracle",
     ),
     mutant(
-        "column-0-dropped",
-        "neighbors/search.py",
-        "barred |= candidates == own.unsqueeze(-1)",
+        "self-for-a-duplicate",
+        "neighbors/_sweep.py",
+        "scores.scatter_(1, rows.unsqueeze(1), -torch.inf)",
         "pass",
         NEIGHBORS + "test_a_duplicate_is_a_neighbour_whatever_its_place",
-        then=[
-            (
-                "indices[:, :k].contiguous(), similarity[:, :k].contiguous()",
-                "indices[:, 1 : k + 1].contiguous(), similarity[:, 1 : k + 1].contiguous()",
-            )
-        ],
     ),
     mutant(
-        "last-block-lost",
-        "neighbors/search.py",
-        "for start in range(0, len(asked), size)",
-        "for start in range(0, max(1, len(asked) - size + 1), size)",
-        NEIGHBORS + "test_no_block_is_lost_and_the_last_one_is_right",
+        "queries-lost-between-groups",
+        "neighbors/_search.py",
+        "for start in range(first, count, size)]",
+        "for start in range(first, max(1, count - size + 1), size)]",
+        SWEEP + "test_groups_of_queries_are_all_searched",
     ),
     mutant(
         "ties-to-the-highest-neighbour",
         "neighbors/_scoring.py",
-        "indices, by_index = indices.sort(dim=-1, stable=True)",
-        "indices, by_index = indices.sort(dim=-1, stable=True, descending=True)",
+        "indices = indices.sort(dim=1).values",
+        "indices = indices.sort(dim=1, descending=True).values",
         NEIGHBORS + "test_equals_the_oracle",
     ),
     mutant(
         "near-ties-left-behind",
-        "neighbors/search.py",
-        "settled &= self.filter.settles(rows, similarity[:, k - 1], worst)",
-        "pass",
+        "neighbors/_filter.py",
+        "(wide - slack - _half_unit(wide, kth.dtype)).to(kth.dtype)",
+        "kth",
         NEIGHBORS + "test_near_ties_hide_nobody_behind_the_candidates",
+    ),
+    mutant(
+        "rounded-scores-decide",
+        "neighbors/_scoring.py",
+        "touched[:, 1:] |= close",
+        "touched &= False",
+        NEIGHBORS + "test_sums_of_the_same_numbers_tie_in_whatever_order",
+    ),
+    mutant(
+        "certain-without-slack",
+        "neighbors/_filter.py",
+        "limit = limit + slack + _half_unit(limit, kth.dtype)",
+        "pass",
+        SWEEP + "test_near_ties_are_not_certain",
+    ),
+    mutant(
+        "guess-trusted-when-too-high",
+        "neighbors/_strip.py",
+        "self.settled = kth >= self.kth",
+        "self.settled = kth > -torch.inf",
+        SWEEP + "test_a_query_settles_only_if_nobody_near_its_kth_score_was_left_out",
     ),
     # --- reliability -----------------------------------------------------------------------------
     mutant(
         "loose-for-strict",
-        "reliability/mask.py",
+        "reliability/_votes.py",
         "exact.numerator // exact.denominator + 1 if strict else -(-exact // 1)",
         "-(-exact // 1)",
         RELIABILITY + "test_mask_equals_the_oracle",
     ),
     mutant(
         "strict-for-loose",
-        "reliability/mask.py",
+        "reliability/_votes.py",
         "exact.numerator // exact.denominator + 1 if strict else -(-exact // 1)",
         "exact.numerator // exact.denominator + 1",
         RELIABILITY + "test_mask_equals_the_oracle",
@@ -169,8 +185,8 @@ MUTANTS = [
     ),
     mutant(
         "unlabelled-agree-with-each-other",
-        "reliability/mask.py",
-        "return torch.where(labels >= 0, torch.cat(counts, dim=-1), 0)",
+        "reliability/_votes.py",
+        "return torch.where(given >= 0, torch.cat(counts, dim=-1), 0)",
         "return torch.cat(counts, dim=-1)",
         RELIABILITY + "test_unlabelled_samples_agree_with_nobody",
     ),

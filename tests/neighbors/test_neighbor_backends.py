@@ -113,7 +113,7 @@ def test_queries_arrays_and_blocks(backend, metric):
     features, queries = gaussian(0, 120, 9).numpy(), gaussian(1, 13, 9).numpy()
     expected = nearest_neighbors(features, 120, queries=queries, metric=metric)
     actual = nearest_neighbors(
-        features, 120, queries=queries, metric=metric, backend=make(backend, metric), block_size=5
+        features, 120, queries=queries, metric=metric, backend=make(backend, metric)
     )
     assert_identical(actual, expected)
 
@@ -128,7 +128,7 @@ def test_auto_is_torch():
 def test_the_object_is_fed_once_and_asked_for_more_than_k():
     index = BruteForce("cosine")
     features = gaussian(0, 60, 5)
-    nearest_neighbors(features, 7, backend=index, block_size=25)
+    nearest_neighbors(features, 7, backend=index)
     assert index.added == 1
     assert index.rows.shape == (60, 5)
     np.testing.assert_allclose(np.linalg.norm(index.rows, axis=1), 1, rtol=1e-6)
