@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 
 from pseudolabel import nearest_neighbors, reliability_ratio, reliable_labels
 from pseudolabel.report import Table, find_doubtful, render_report
-from pseudolabel.report.content import class_rows, histogram
+from pseudolabel.report.content import class_rows, histogram, threshold_place
 from pseudolabel.report.space import POINTS, flat_map
 
 # --- which rows are doubtful ---------------------------------------------------------------------
@@ -195,6 +195,22 @@ def test_histogram_counts_every_row_in_its_bar(width):
         assert (bar.reliable, bar.doubtful) == ((inside & mask).sum(), (inside & ~mask).sum())
     assert bars[0].total == 3
     assert bars[-1].high == 1
+
+
+@pytest.mark.parametrize("width", [5, 20, 40, 100])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.95, 1.0])
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_line_of_the_threshold_parts_the_bars(width, threshold, strict):
+    ratio = np.arange(width + 1) / width
+    mask = ratio > threshold if strict else ratio >= threshold
+    place = threshold_place(threshold, strict, width)
+    for number, bar in enumerate(histogram(ratio, mask, width)):
+        if number + 1 <= place:
+            assert bar.reliable == 0
+        elif number >= place:
+            assert bar.doubtful == 0
+        else:
+            assert place - number == pytest.approx(bar.doubtful / bar.total)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.75, 0.95])
@@ -388,7 +404,7 @@ def test_hostile_names_are_shown_as_text():
     assert "(empty)" in page.words
     assert "x" * 301 not in page.words
     assert sum(source.startswith("data:image/") for source in page.values("src")) > 10
-    assert "no picture of" in page.words
+    assert any(label.startswith("no picture of") for label in page.values("aria-label"))
 
 
 def test_the_page_says_what_the_numbers_say():

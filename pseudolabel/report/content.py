@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pseudolabel._numerics import as_fraction
 from pseudolabel.reliability import ReliableLabels
 from pseudolabel.report.doubt import Doubt
 
@@ -93,7 +94,7 @@ class DoubtfulRow(NamedTuple):
 
 def histogram(ratio: np.ndarray, mask: np.ndarray, width: int) -> list[Bar]:
     """Counts ratios, which are whole numbers of ``width`` neighbours, in at most 21 bars."""
-    step = max(1, -(-width // _BARS))
+    step = _step(width)
     bar = -(-np.rint(ratio * width).astype(np.int64) // step)
     bars = -(-width // step) + 1
     kept = np.bincount(bar[mask], minlength=bars)
@@ -102,6 +103,17 @@ def histogram(ratio: np.ndarray, mask: np.ndarray, width: int) -> list[Bar]:
         Bar(max(0, b - 1) * step / width, min(b * step, width) / width, int(kept[b]), int(o))
         for b, o in enumerate(others)
     ]
+
+
+def threshold_place(threshold: float, strict: bool, width: int) -> float:
+    """Where in a histogram, in bars from its left end, ratios begin to pass."""
+    exact = as_fraction(threshold) * width
+    failing = math.floor(exact) if strict else math.ceil(exact) - 1
+    return 1 + failing / _step(width) if failing >= 0 else 0.0
+
+
+def _step(width: int) -> int:
+    return max(1, -(-width // _BARS))
 
 
 def class_rows(
@@ -165,8 +177,8 @@ def why(row: ClassRow, noun: str) -> str:
         rival = f"{100 * row.rival_share:.0f} % of its rows' neighbours"
         parts.append(f"It mixes with {row.rival}, which {rival} carry.")
     if row.suspects:
-        rows = "row looks" if row.suspects == 1 else "rows look"
-        parts.append(f"{row.suspects:,} of its {rows} like another {noun}'s.")
+        look = "looks" if row.suspects == 1 else "look"
+        parts.append(f"{row.suspects:,} of its rows {look} like another {noun}'s.")
     text = " ".join(parts)
     return text[0].upper() + text[1:]
 

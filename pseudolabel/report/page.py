@@ -149,6 +149,7 @@ def render_report(
             labelled=int(labelled.sum()),
             kept=int(mask.sum()),
             suspects=len(doubt.order),
+            place=content.threshold_place(reliable.threshold, reliable.strict, graph.shape[1]),
             bars=content.histogram(ratio[labelled], mask[labelled], graph.shape[1]),
             classes=_shown(rows),
             all_classes=len(rows),
