@@ -15,8 +15,8 @@ from pseudolabel.types import Neighbors
 
 _PRIOR_ROWS = 10  # what is assumed of a class before its rows are seen weighs as many rows
 _PASSES = 2
-_BLOCK_SCORES = 2**24
-_DECIMALS = 9  # equal votes must tie; products of different blocks differ in the last bits
+_BLOCK_PAIRS = 2**16
+_DECIMALS = 9  # what two classes explain equally well must tie, however it was summed
 
 
 class Doubt(NamedTuple):
@@ -29,7 +29,7 @@ class Doubt(NamedTuple):
             neighbour has a label. A row without doubt is suggested its own label.
         doubt: float64 ``(N,)``, how much better it explains them than the row's own class: a mean
             log-likelihood ratio per neighbour, in nats. Above 0 the neighbours speak for another
-            class; 0 where the row or all of its neighbours are unlabelled.
+            class; 0 where none is better, or the row or all of its neighbours are unlabelled.
     """
 
     order: np.ndarray
@@ -91,7 +91,6 @@ def find_doubtful(
     votes = _votes(given, indices.cpu().numpy(), num_classes)
 
     trusted = given >= 0
-    profiles: np.ndarray | None = None
     for _ in range(_PASSES):
         profiles = _log_profiles(votes, given, ratio, trusted, num_classes)
         suggested, doubt = _compare(votes, given, profiles)
@@ -138,20 +137,34 @@ def _compare(
     votes: csr_array, given: np.ndarray, profiles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best class of each row among its neighbours' and its own, and its lead over its own."""
+    rows = np.repeat(np.arange(len(given)), np.diff(votes.indptr))
+    scores = _explained(votes, rows, votes.indices, profiles)
+    order = np.lexsort((votes.indices, -scores, rows))
+    voted = np.flatnonzero(np.diff(votes.indptr))
+    best = order[votes.indptr[voted]]  # of each of these rows
     suggested, doubt = np.full(len(given), -1), np.zeros(len(given))
-    size = max(1, _BLOCK_SCORES // len(profiles))
-    for start in range(0, len(given), size):
-        block, own = votes[start : start + size], given[start : start + size]
-        scores = np.round(block @ profiles.T, _DECIMALS)
-        candidate = block.toarray() > 0
-        labelled = np.flatnonzero(own >= 0)
-        voted = candidate.any(axis=1)
-        candidate[labelled, own[labelled]] = True
-        scores[~candidate] = -np.inf
-        best = scores.argmax(1)
-        lead = scores.max(1)[labelled] - scores[labelled, own[labelled]]
-        # Where the own class ties with another it is not doubted, nor is another suggested.
-        best[labelled[lead <= 0]] = own[labelled[lead <= 0]]
-        doubt[start + labelled] = lead
-        suggested[start : start + size] = np.where(voted, best, -1)
+    suggested[voted] = votes.indices[best]
+
+    labelled = given[voted] >= 0
+    rows, best = voted[labelled], best[labelled]
+    lead = scores[best] - _explained(votes, rows, given[rows], profiles)
+    doubt[rows] = np.maximum(lead, 0)
+    # Where another class is no better it is not suggested either.
+    suggested[rows[lead <= 0]] = given[rows[lead <= 0]]
     return suggested, doubt
+
+
+def _explained(
+    votes: csr_array, rows: np.ndarray, classes: np.ndarray, profiles: np.ndarray
+) -> np.ndarray:
+    """How well a class explains the votes of a row, for pairs of row and class."""
+    scores = np.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK_PAIRS):
+        pair = slice(start, start + _BLOCK_PAIRS)
+        first, count = votes.indptr[rows[pair]], np.diff(votes.indptr)[rows[pair]]
+        own = np.repeat(np.arange(len(count)), count)
+        within = np.arange(len(own)) - np.repeat(count.cumsum() - count, count)
+        entry = np.repeat(first, count) + within
+        terms = votes.data[entry] * profiles[classes[pair][own], votes.indices[entry]]
+        scores[pair] = np.bincount(own, terms, minlength=len(count))
+    return np.round(scores, _DECIMALS)
