@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from common.augmentation import View, digit_views, grey_views, views_for
+from common.augmentation import View, colour_views, digit_views, grey_views, views_for
 from common.augmentation.recipes import FASHION_MNIST_MEAN, FASHION_MNIST_STD
 from common.data import load_digits
 from common.data.idx import DEBIAN_ROOT, read_fashion_mnist
@@ -156,3 +156,28 @@ def test_fashion_mnist_is_normalised_by_its_own_statistics():
     assert (pixels.mean().item(), pixels.std().item()) == pytest.approx(
         (*FASHION_MNIST_MEAN, *FASHION_MNIST_STD), abs=5e-5
     )
+
+
+@pytest.mark.parametrize(("size", "largest"), [(32, 16), (64, 32), (96, 32), (224, 32)])
+def test_strong_views_have_the_numbers_of_the_published_code(size, largest):
+    views = colour_views(size)
+    _, self_operations, _, self_cutout = views.strong.augmentations
+    joint_operations, joint_cutout, *_ = views.joint_strong.augmentations
+    for operations, count, shift in ((self_operations, 4, 0.1), (joint_operations, 3, 0.3)):
+        assert operations.count == count
+        moved = operations.operations[10](torch.ones(1, 1, 20, 20), torch.ones(1))
+        assert (moved == 0).float().mean() == pytest.approx(shift)
+    assert (self_cutout.largest, self_cutout.value) == (largest, 0)
+    assert (joint_cutout.largest, joint_cutout.value) == (size // 2, 0.5)
+
+
+def test_a_contrastive_crop_shows_a_fifth_to_all_of_an_image():
+    ramp = torch.linspace(0, 1, 32)
+    images = torch.stack([ramp.expand(32, 32), ramp[:, None].expand(32, 32), ramp.expand(32, 32)])
+    crop = colour_views(32).contrastive.augmentations[0]
+    shown = crop(images.expand(1000, -1, -1, -1)).flatten(2)
+    width, height, _ = (shown.amax(2) - shown.amin(2)).unbind(1)
+    assert 0.15 < (width * height).min() < 0.25
+    assert (width * height).max() > 0.95
+    assert 0.7 < (width / height).min() < 0.85
+    assert 1.2 < (width / height).max() < 1.45

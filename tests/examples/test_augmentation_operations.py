@@ -72,7 +72,7 @@ def by_pil(name, picture, strength):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("strength", [0.0, 0.3, 0.55, 1.0])
+@pytest.mark.parametrize("strength", [0.0, 0.45, 0.55, 1.0])
 def test_operations_do_what_pil_does(picture, name, strength):
     drawn = operation(name)(tensor(picture), torch.tensor([strength])).clamp(0, 1)
     difference = (drawn - tensor(by_pil(name, picture, strength))).abs() * 255
@@ -127,6 +127,17 @@ def test_so_many_operations_are_applied_as_asked_for():
     operations.operations = [lambda images, _: images + 0.1] * 13
     drawn = operations(torch.zeros(20_000, 1, 1, 1)).mul(10).round().mean().item()
     assert drawn == pytest.approx(4 * 13 / 14, abs=0.03)
+
+
+def test_operations_are_drawn_anew_for_each_turn():
+    """Each operation appends its own digit, and the identity leaves what there was."""
+    operations = RandomOperations(2, SHIFT)
+    operations.operations = [
+        lambda images, _, number=number: images / 16 + (number + 1) / 16 for number in range(13)
+    ]
+    drawn = operations(torch.zeros(5_000, 1, 1, 1)).mul(256).round().unique()
+    # Pairs, one beside an idle turn, which may be either, and nothing.
+    assert len(drawn) == 13 * 13 + 13 + 1
 
 
 def test_strengths_are_uniform():

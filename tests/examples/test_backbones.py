@@ -2,7 +2,7 @@ import pytest
 import torch
 from common.backbones import BACKBONES, SmallConvNet, make_backbone
 from common.backbones.resnet import ResNet
-from common.backbones.wide_resnet import WideResNet
+from common.backbones.wide_resnet import PreActivationBlock, WideResNet
 from torch import nn
 
 # Name: image size, in_channels, out_features, side of the feature map.
@@ -142,3 +142,12 @@ def test_the_digits_network_has_a_name():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         make_backbone(**{"name": "convnet-8", "in_channels": 1, **arguments})
+
+
+def test_only_an_unchanged_shape_lets_a_wide_block_pass_its_input_by():
+    """What is normalised first does not tell ten times the input from the input."""
+    images = torch.rand(4, 2, 8, 8)
+    changing, keeping = PreActivationBlock(2, 3, stride=1), PreActivationBlock(2, 2, stride=1)
+    torch.testing.assert_close(changing(10 * images), changing(images), atol=1e-3, rtol=1e-3)
+    passed = keeping(10 * images) - keeping(images)
+    torch.testing.assert_close(passed, 9 * images, atol=1e-3, rtol=1e-3)

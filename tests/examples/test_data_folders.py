@@ -106,6 +106,15 @@ def test_the_split_protocol_needs_the_folders_of_the_parts(classes):
         load("folder", root=classes, protocol="split")
 
 
+@pytest.mark.parametrize("protocol", ["whole", "split"])
+def test_a_train_folder_alone_lacks_its_test_folder(classes, tmp_path, protocol):
+    root = tmp_path / "divided"
+    root.mkdir()
+    classes.rename(root / "train")
+    with pytest.raises(FileNotFoundError, match=f"^{root}/test: expected a folder of images"):
+        load("folder", root=root, protocol=protocol)
+
+
 def test_a_class_may_be_called_train(tmp_path):
     for name in ("train", "car"):
         write(tmp_path / name / "0.png")
