@@ -1,0 +1,229 @@
+"""What each law is tried on: cases, and what is drawn to go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from pseudolabel.testing._literal import needed_votes
+from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES
+from pseudolabel.testing.cases import Case
+from pseudolabel.testing.rules import Counts, LabelingRule
+from pseudolabel.testing.strategies import cases
+
+_FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1)
+_WIDE = 400
+
+
+class Domain(NamedTuple):
+    """What a rule can be asked.
+
+    Attributes:
+        sizes: For every K, the smallest N.
+        num_features: The bounds of D.
+        largest: The largest N, if there is one.
+    """
+
+    sizes: dict[int, int]
+    num_features: tuple[int, int]
+    largest: int | None
+
+
+Arguments = Callable[[LabelingRule, Domain], st.SearchStrategy[tuple[Any, ...]]]
+
+
+class Styles(NamedTuple):
+    """What features and probabilities a law is tried on."""
+
+    features: Sequence[str] = FEATURE_STYLES
+    probs: Sequence[str] = PROB_STYLES
+    mixed: bool = False
+
+
+ALL = Styles()
+TIED = Styles(("decimals", "duplicates", "grid"), (*PROB_STYLES[:5],))
+# Ties are rare here: where the answer hangs on one, laws about clear numbers learn nothing.
+CLEAR = Styles(("decimals", "clustered", "decimals", "low_rank", "norms"), ("weights",), True)
+PLAIN = Styles(("decimals", "grid", "clustered", "low_rank"), ("weights", "weights", "ties"), True)
+
+
+def _cases(
+    rule: LabelingRule,
+    domain: Domain,
+    styles: Styles = ALL,
+    *,
+    extra: int = 10,
+    heads: tuple[int, ...] = (),
+) -> st.SearchStrategy[Case]:
+    return cases(
+        rule.kind,
+        domain.sizes,
+        num_features=domain.num_features,
+        largest=domain.largest,
+        extra=extra,
+        heads=heads,
+        feature_styles=styles.features,
+        prob_styles=styles.probs,
+        mixed=styles.mixed,
+    )
+
+
+def case_alone(styles: Styles = ALL) -> Arguments:
+    """A case and nothing else."""
+    return lambda rule, domain: st.tuples(_cases(rule, domain, styles))
+
+
+def case_with(
+    draws: Callable[[st.DrawFn, LabelingRule, Case], tuple[Any, ...]], styles: Styles = ALL
+) -> Arguments:
+    """A case, and what is drawn to go with it."""
+
+    def arguments(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+        @st.composite
+        def drawn(draw: st.DrawFn) -> tuple[Any, ...]:
+            case = draw(_cases(rule, domain, styles))
+            return (case, *draws(draw, rule, case))
+
+        return drawn()
+
+    return arguments
+
+
+def two_cases(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(_cases(rule, domain, TIED), _cases(rule, domain, TIED))
+
+
+def other_names(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[int]]:
+    names = list(range(case.num_classes))
+    for group in _exchangeable(rule, case):
+        for c, name in zip(group, _other_order(draw, group), strict=True):
+            names[c] = name
+    return (names,)
+
+
+def _exchangeable(rule: LabelingRule, case: Case) -> list[list[int]]:
+    """The classes, grouped by what is promised to them: only equals may swap their names."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    promised: list[Counts] = [n for n in (rule.count, rule.at_most) if n is not None]
+    for c in range(case.num_classes):
+        key = tuple(rule.counts(n, case.num_samples, case.num_classes)[c] for n in promised)
+        groups.setdefault(key, []).append(c)
+    return list(groups.values())
+
+
+def _other_order(draw: st.DrawFn, things: Sequence[int]) -> list[int]:
+    """Any order but the one they are in, if there is another."""
+    order = list(draw(st.permutations(list(things))))
+    return order if order != list(things) else order[::-1]
+
+
+def row_factors(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[float]]:
+    factor = st.sampled_from(_FACTORS)
+    if rule.metric != "cosine":
+        return ([draw(factor)] * case.num_samples,)
+    return (draw(st.lists(factor, min_size=case.num_samples, max_size=case.num_samples)),)
+
+
+def a_turn(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.Tensor]:
+    """Axes swapped and mirrored, and one plane turned by the angle of a 3-4-5 triangle."""
+    assert case.features is not None
+    dim = case.features.shape[-1]
+    matrix = np.eye(dim)[draw(st.permutations(range(dim)))]
+    matrix = matrix * draw(st.lists(st.sampled_from([1, -1]), min_size=dim, max_size=dim))
+    if dim > 1 and draw(st.booleans()):
+        turn = np.eye(dim)
+        turn[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
+        matrix = matrix @ turn
+    return (torch.from_numpy(matrix),)
+
+
+def an_offset(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[float]]:
+    assert case.features is not None
+    dim = case.features.shape[-1]
+    return ([float(x) for x in draw(st.tuples(*[st.integers(-5, 5)] * dim))],)
+
+
+def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float, float]:
+    low, high = rule.thresholds
+    steps = sorted(draw(st.tuples(st.integers(0, 20), st.integers(0, 20))))
+    return low + (high - low) * steps[0] / 20, low + (high - low) * steps[1] / 20
+
+
+def a_dtype(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.dtype]:
+    return (draw(st.sampled_from(list(rule.dtypes))),)
+
+
+def another_order(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[int]]:
+    return (_other_order(draw, range(case.num_samples)),)
+
+
+def many_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Few samples, or up to 400, where counts have digits that can be rounded wrongly."""
+
+    @st.composite
+    def wide(draw: st.DrawFn) -> tuple[Case]:
+        num_classes = draw(st.sampled_from(sorted(domain.sizes)))
+        least = domain.sizes[num_classes]
+        most = max(least, min(domain.largest or _WIDE, _WIDE))
+        round_shares = st.sampled_from([100, 50, 25, 20, 10]).map(lambda n: n * num_classes)
+        size = max(least, min(most, draw(st.integers(least, most) | round_shares)))
+        rng = np.random.default_rng(draw(st.integers(0, 99)))
+        rows = torch.from_numpy(rng.normal(size=(size, domain.num_features[1]))).float()
+        # Drawn to one class, so that bounds are reached and classes run short.
+        logits = rng.normal(size=(size, num_classes)) * 2 + np.arange(num_classes)[::-1]
+        probs = torch.from_numpy(logits).softmax(-1).float()
+        features = None if rule.kind == "selection" else rows
+        return (Case(num_classes, features=features, probs=probs),)
+
+    return st.tuples(_cases(rule, domain)) | wide()
+
+
+def case_with_heads(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    shapes = st.sampled_from([(2,), (3,), (1, 2)])
+    return st.tuples(shapes.flatmap(lambda heads: _cases(rule, domain, CLEAR, heads=heads)))
+
+
+def one_shape(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Cases of a single shape, which is compiled once."""
+    num_classes = min(domain.sizes)
+    size = domain.sizes[num_classes] + (4 if domain.largest is None else 0)
+    one = Domain({num_classes: size}, (domain.num_features[1],) * 2, size)
+    return st.tuples(_cases(rule, one, CLEAR, extra=0))
+
+
+def at_the_edge(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Votes or probabilities that lie exactly at the threshold, and next to it."""
+    edge = _even_votes(rule, domain) if rule.kind == "mask" else _even_probs(rule, domain)
+    return st.tuples(edge | _cases(rule, domain, TIED) | _cases(rule, domain))
+
+
+@st.composite
+def _even_votes(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
+    """As few samples as can be: then all are neighbours, and class 0 casts the votes we choose."""
+    assert rule.k is not None
+    assert rule.threshold is not None
+    case: Case = draw(_cases(rule, domain, PLAIN, extra=0))
+    votes = needed_votes(rule.k, rule.threshold, rule.strict) + draw(st.sampled_from([0, -1, -2]))
+    members = votes if rule.include_self else votes + 1
+    labels = [0 if i < members else 1 for i in range(case.num_samples)]
+    return Case(case.num_classes, features=case.features, labels=torch.tensor(labels))
+
+
+@st.composite
+def _even_probs(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
+    assert rule.threshold is not None
+    case: Case = draw(_cases(rule, domain))
+    assert case.probs is not None
+    probs = case.probs.clone()
+    for sample in range(case.num_samples):
+        if draw(st.booleans()):
+            top = draw(st.integers(0, case.num_classes - 1))
+            beside = draw(st.sampled_from([0.0, -2e-4, 2e-4]))  # lost in half precision
+            limit = min(1.0, float(np.float32(rule.threshold)) * (1 + beside))
+            probs[sample] = (1 - limit) / max(1, case.num_classes - 1)
+            probs[sample, top] = limit
+    return Case(case.num_classes, probs=probs)

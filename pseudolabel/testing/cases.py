@@ -1,0 +1,209 @@
+"""Cases: what a labelling rule is asked, how it is changed on purpose, and how it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_ROWS_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of a rule: only the inputs that its kind takes are there.
+
+    Attributes:
+        num_classes: K.
+        features: ``(N, D)``, for rules of the kinds ``"labels"`` and ``"mask"``.
+        probs: ``(*heads, N, K)``, for ``"labels"`` and ``"selection"``.
+        labels: int64 ``(*heads, N)`` with -1 for unlabelled, for ``"mask"``.
+    """
+
+    num_classes: int
+    features: Tensor | None = None
+    probs: Tensor | None = None
+    labels: Tensor | None = None
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """The inputs in the order in which a rule takes them, by name."""
+        named = {"features": self.features, "probs": self.probs, "labels": self.labels}
+        return {name: x for name, x in named.items() if x is not None}
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        if self.features is not None:
+            return len(self.features)
+        return next(iter(self.inputs.values())).shape[-2]
+
+    def with_floats(self, change: Callable[[Tensor], Tensor]) -> Case:
+        """The case with its features and probabilities passed through a function."""
+        floats = {name: change(x) for name, x in self.inputs.items() if x.dtype.is_floating_point}
+        return replace(self, **floats)  # type: ignore[arg-type]
+
+    def with_all(self, change: Callable[[Tensor], Tensor]) -> Case:
+        """The case with every input passed through a function."""
+        return replace(self, **{name: change(x) for name, x in self.inputs.items()})  # type: ignore[arg-type]
+
+    def shuffled(self, order: Sequence[int]) -> Case:
+        """The samples in another order: sample ``order[i]`` becomes sample ``i``."""
+        index = list(order)
+        return replace(
+            self,
+            features=None if self.features is None else self.features[index],
+            probs=None if self.probs is None else self.probs[..., index, :],
+            labels=None if self.labels is None else self.labels[..., index],
+        )
+
+    def renamed(self, names: Sequence[int]) -> Case:
+        """The classes renamed: class ``c`` becomes class ``names[c]``; -1 stays."""
+        probs = self.probs
+        if probs is not None:
+            probs = torch.empty_like(probs).index_copy_(-1, torch.tensor(names), probs)
+        return replace(
+            self,
+            probs=probs,
+            labels=None if self.labels is None else rename(self.labels, names),
+        )
+
+    def head(self, index: Sequence[int]) -> Case:
+        """One head alone."""
+        where = tuple(index)
+        return replace(
+            self,
+            probs=None if self.probs is None else self.probs[where],
+            labels=None if self.labels is None else self.labels[where],
+        )
+
+    def moved(self, seed: int, sign: int, size: float, *, keep_ties: bool = False) -> Case:
+        """Every float moved a little; with ``keep_ties`` what is equal stays equal.
+
+        The two signs move in opposite directions, so a tie that one of them breaks in one way the
+        other breaks in the other way.
+        """
+        rng = np.random.default_rng(seed)
+        return replace(
+            self,
+            features=_moved_rows(self.features, rng, sign * size, keep_ties),
+            probs=_moved_probs(self.probs, rng, sign, size, keep_ties),
+        )
+
+    def is_distinct(self, metric: str | None, size: float, *, keep_ties: bool = False) -> bool:
+        """Whether no two rows, and no two probabilities that compete, are nearly equal.
+
+        With ``keep_ties`` equal ones may occur, but none that are nearly equal.
+        """
+        return (
+            self.features is None or _rows_are_distinct(self.features, metric, size, keep_ties)
+        ) and (
+            self.probs is None
+            or keep_ties
+            or (_probs_differ(self.probs) and (self.features is None or _bests_differ(self.probs)))
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name} = {show(x)}" for name, x in self.inputs.items())
+
+
+def rename(labels: Tensor, names: Sequence[int]) -> Tensor:
+    """Labels under the new names of their classes; -1 stays."""
+    return torch.tensor([*names, -1])[labels]  # the last place is read by -1
+
+
+def nudged(probs: Tensor, backwards: bool) -> Tensor:
+    """Every entry a trace below the one before it, so that ties are decided by index."""
+    size = probs.shape[-2] * probs.shape[-1]
+    order = torch.arange(size, dtype=torch.float64).reshape(probs.shape[-2:])
+    trace = min(1e-5, 1e-4 / size)
+    order = order if backwards else size - 1 - order
+    return ((1 - 2 * size * trace) * probs.double() + trace * (order + 0.5)).to(probs.dtype)
+
+
+def show(x: object) -> str:
+    """A tensor or nested list as a short Python list."""
+    if isinstance(x, Tensor):
+        x = x.detach().cpu().tolist()
+    if isinstance(x, list):
+        shown = [show(entry) for entry in x[:_ROWS_SHOWN]]
+        rest = f"... {len(x)} in all" if len(x) > _ROWS_SHOWN else None
+        return "[" + ", ".join([*shown, rest] if rest else shown) + "]"
+    if isinstance(x, float):
+        return repr(float(f"{x:.4g}")) if f"{x:.4g}" != "1" or x == 1 else f"{x:.8g}"
+    return str(x)
+
+
+def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_ties: bool) -> bool:
+    """Under the Euclidean metric rows differ; otherwise they point in different directions."""
+    rows = features.detach().cpu().double()
+    if keep_ties:
+        rows = torch.unique(rows, dim=0)
+    lengths = rows.norm(dim=-1)
+    if metric == "euclidean":
+        scale = torch.maximum(lengths, lengths.unsqueeze(-1))
+    else:
+        if (lengths == 0).sum() > 0:
+            return False
+        rows, scale = rows / lengths.unsqueeze(-1), torch.ones(1, dtype=torch.float64)
+    apart = (rows.unsqueeze(1) - rows).norm(dim=-1)
+    return not (apart <= size * scale).fill_diagonal_(False).any()
+
+
+def _probs_differ(probs: Tensor) -> bool:
+    """No two samples are equally probable in a class, no two classes in a sample."""
+    wide = probs.detach().cpu().double()
+    return all(bool((wide.sort(d).values.diff(dim=d) > 1e-6).all()) for d in (-1, -2))
+
+
+def _bests_differ(probs: Tensor) -> bool:
+    """No two classes have the same best samples, which would give them one prototype."""
+    wide = probs.detach().cpu()
+    num_samples, num_classes = wide.shape[-2:]
+    best = torch.zeros_like(wide, dtype=torch.int64)
+    best.scatter_(-2, wide.argsort(-2, descending=True), _places(wide))
+    for first in range(num_classes):
+        for other in range(first):
+            # The m best are the same m samples where the larger of two places stays below m.
+            place = torch.maximum(best[..., first], best[..., other]).sort(-1).values
+            if (place == torch.arange(num_samples))[..., : max(1, num_samples // 2)].any():
+                return False
+    return True
+
+
+def _places(probs: Tensor) -> Tensor:
+    return torch.arange(probs.shape[-2]).unsqueeze(-1).expand_as(probs)
+
+
+def _moved_rows(
+    rows: Tensor | None, rng: np.random.Generator, size: float, keep_ties: bool
+) -> Tensor | None:
+    """Rows moved by a share of their own length."""
+    if rows is None:
+        return None
+    lengths = rows.double().norm(dim=-1, keepdim=True)
+    some = lengths[lengths > 0]
+    lengths = torch.where(lengths > 0, lengths, some.median() if len(some) else 1.0)
+    noise = torch.from_numpy(rng.uniform(-1, 1, rows.shape))
+    if keep_ties:
+        noise = noise[torch.unique(rows, dim=0, return_inverse=True)[1]]
+    return (rows.double() + size * lengths * noise).to(rows.dtype)
+
+
+def _moved_probs(
+    probs: Tensor | None, rng: np.random.Generator, sign: int, size: float, keep_ties: bool
+) -> Tensor | None:
+    """Probabilities drawn in from 0 and 1, so that they can move either way, and moved."""
+    if probs is None:
+        return None
+    noise = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
+    if keep_ties:
+        noise = noise.flatten()[torch.unique(probs, return_inverse=True)[1]]
+    moved = (1 - 2 * size) * probs.double() + size * (1 + sign * noise)
+    total = probs.double().sum(-1, keepdim=True)
+    if not keep_ties and probs.shape[-1] > 1 and ((total - 1).abs() < 1e-3).all():
+        moved = moved / moved.sum(-1, keepdim=True)
+    return moved.to(probs.dtype)

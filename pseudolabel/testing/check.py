@@ -1,0 +1,278 @@
+"""One call that puts a rule under the laws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from math import ceil
+from typing import Any, NamedTuple
+
+import torch
+from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
+from hypothesis import seed as seeded
+from hypothesis.errors import Flaky, Unsatisfiable
+
+from pseudolabel.testing._trials import Domain
+from pseudolabel.testing.book import LAWS, Law
+from pseudolabel.testing.cases import Case
+from pseudolabel.testing.rules import Kind, LabelingRule
+from pseudolabel.testing.violation import LawViolation
+
+_SHRINKS = 300  # cases tried after the first violation, to make it smaller
+_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 101, 128, 201, 256)
+
+
+class Finding(NamedTuple):
+    """What came of one law.
+
+    Attributes:
+        law: Its name.
+        outcome: ``"holds"``, ``"broken"`` or ``"not promised"``.
+        why: Why it is not promised; empty otherwise.
+        violation: The violation if it is broken, else None.
+    """
+
+    law: str
+    outcome: str
+    why: str = ""
+    violation: LawViolation | None = None
+
+
+class LawReport(NamedTuple):
+    """What came of all laws; prints as a table.
+
+    Attributes:
+        findings: One for each law.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The names of the broken laws."""
+        return tuple(f.law for f in self.findings if f.outcome == "broken")
+
+    def __str__(self) -> str:
+        rows = [f"{f.law:<20}{f.outcome}{': ' + f.why if f.why else ''}" for f in self.findings]
+        return "\n".join(rows)
+
+
+def check_labeling_rule(
+    rule: Callable[..., Any],
+    *,
+    kind: Kind,
+    laws: Iterable[str] | None = None,
+    skip: Iterable[str] = (),
+    max_examples: int = 50,
+    seed: int = 0,
+    **promises: Any,  # noqa: ANN401 - each has its type in LabelingRule
+) -> LawReport:
+    """Puts a labelling rule under the laws that it promises to obey.
+
+    Args:
+        rule: ``"labels"``: ``(features, probs)`` to PseudoLabels, labels ``(N,)`` or bool
+            ``(N, K)``; ``"mask"``: ``(features, labels)`` to bool ``(N,)``; ``"selection"``:
+            ``(probs)`` to a Selection or ``(targets, weights)``.
+        kind: ``"labels"``, ``"mask"`` or ``"selection"``.
+        laws: Names from `LAWS`; None means all that apply to what the rule promises.
+        skip: Names of laws to leave out.
+        max_examples: How many cases to try for each law.
+        seed: Other cases for another seed; the same ones for the same.
+        **promises: What the rule promises; see `LabelingRule`.
+
+    Returns:
+        LawReport, if every law holds.
+
+    Raises:
+        LawViolation: If a law is broken, on the smallest case that was found; an AssertionError.
+        ValueError: If a law is unknown, or asked for by name and not promised.
+
+    Example:
+        >>> from pseudolabel import FixedThreshold
+        >>> from pseudolabel.testing import check_labeling_rule
+        >>> rule = FixedThreshold(0.9)
+        >>> report = check_labeling_rule(
+        ...     rule, kind="selection", threshold=0.9, strict=False, per_sample=True
+        ... )
+        >>> report.broken
+        ()
+    """
+    report = examine_labeling_rule(
+        rule, kind=kind, laws=laws, skip=skip, max_examples=max_examples, seed=seed, first=True,
+        **promises,
+    )  # fmt: skip
+    for finding in report.findings:
+        if finding.violation is not None:
+            raise finding.violation
+    return report
+
+
+def examine_labeling_rule(
+    rule: Callable[..., Any],
+    *,
+    kind: Kind,
+    laws: Iterable[str] | None = None,
+    skip: Iterable[str] = (),
+    max_examples: int = 50,
+    seed: int = 0,
+    first: bool = False,
+    **promises: Any,  # noqa: ANN401 - each has its type in LabelingRule
+) -> LawReport:
+    """Like `check_labeling_rule`, but reports the broken laws instead of raising.
+
+    Args:
+        rule: See `check_labeling_rule`, like the options up to ``seed``.
+        kind: ``"labels"``, ``"mask"`` or ``"selection"``.
+        laws: Names from `LAWS`; None means all that apply to what the rule promises.
+        skip: Names of laws to leave out.
+        max_examples: How many cases to try for each law.
+        seed: Other cases for another seed; the same ones for the same.
+        first: True stops at the first broken law.
+        **promises: What the rule promises; see `LabelingRule`.
+
+    Returns:
+        LawReport.
+
+    Raises:
+        ValueError: If a law is unknown, or asked for by name and not promised.
+
+    Example:
+        >>> from pseudolabel.testing import examine_labeling_rule
+        >>> def first_come(features, labels):  # keeps the first half, whatever it holds
+        ...     return torch.arange(len(labels)) < len(labels) / 2
+        >>> examine_labeling_rule(first_come, kind="mask").broken
+        ('sample_permutation', 'ignored')
+    """
+    tested = LabelingRule(function=rule, kind=kind, **promises)
+    chosen = list(LAWS) if laws is None else list(laws)
+    for name in [*chosen, *skip]:
+        if name not in LAWS:
+            raise ValueError(f"laws: expected some of {', '.join(LAWS)}, got {name!r}")
+    findings: list[Finding] = []
+    with _undisturbed():
+        domain = find_domain(tested)
+        for name in chosen:
+            why = "left out" if name in set(skip) else LAWS[name].reason(tested)
+            if why is not None:
+                if laws is not None and name not in set(skip):
+                    raise ValueError(f"laws: expected laws that apply, got {name!r}: {why}")
+                findings.append(Finding(name, "not promised", why))
+                continue
+            violation = _search(LAWS[name], tested, domain, max_examples, seed)
+            findings.append(Finding(name, "broken" if violation else "holds", "", violation))
+            if violation is not None and first:
+                break
+    return LawReport(tuple(findings))
+
+
+def find_domain(rule: LabelingRule) -> Domain:
+    """How many samples the rule needs for every number of classes, by asking it plain questions."""
+    bounds = (2, 4) if rule.num_classes is None else rule.num_classes
+    low, high = (bounds, bounds) if isinstance(bounds, int) else bounds
+    dims = rule.num_features
+    dims = (dims, dims) if isinstance(dims, int) else dims
+    least, largest = (1, None) if rule.num_samples is None else rule.num_samples
+    if rule.kind == "mask" and rule.k is not None:
+        least = max(least, rule.k if rule.include_self else rule.k + 1)
+    sizes: dict[int, int] = {}
+    error: Exception | None = None
+    for num_classes in range(low, high + 1):
+        grid = [least, *(n for n in _SIZES if n > least)] if rule.num_samples is None else [least]
+        refused = least - 1
+        for size in grid:
+            error_here = _asked(rule, size, num_classes, dims[1])
+            if error_here is None:
+                for smaller in range(refused + 1, size):
+                    if _asked(rule, smaller, num_classes, dims[1]) is None:
+                        size = smaller
+                        break
+                sizes[num_classes] = size
+                break
+            refused, error = size, error_here
+    if not sizes:
+        said = f"{type(error).__name__}: {error}"
+        raise LawViolation("form", None, "an answer to at least one plain case", said)
+    return Domain(sizes, dims, largest)
+
+
+def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> Exception | None:
+    """What the rule raises on a case without anything special about it."""
+    generator = torch.Generator().manual_seed(num_samples)
+    features = torch.randn(num_samples, dim, generator=generator)
+    probs = torch.randn(num_samples, num_classes, generator=generator).mul(2).softmax(-1)
+    labels = torch.arange(num_samples) % num_classes
+    inputs = {
+        "labels": {"features": features, "probs": probs},
+        "mask": {"features": features, "labels": labels},
+        "selection": {"probs": probs},
+    }[rule.kind]
+    try:
+        rule(Case(num_classes, **inputs))
+    except LawViolation:
+        return None
+    except Exception as error:
+        return error
+    return None
+
+
+def _search(
+    law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int
+) -> LawViolation | None:
+    """The violation on the smallest case that Hypothesis finds, or None."""
+    smallest: list[LawViolation] = []
+    shrinks = 0
+
+    @seeded(seed)
+    @settings(
+        max_examples=ceil(max_examples * law.effort),
+        deadline=None,
+        database=None,
+        print_blob=False,
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(law.arguments(rule, domain))
+    def trial(arguments: tuple[Any, ...]) -> None:
+        nonlocal shrinks
+        shrinks += bool(smallest)
+        if shrinks > _SHRINKS:
+            return  # the smallest so far will do
+        try:
+            law.check(rule, *arguments)
+        except LawViolation as violation:
+            smallest[:] = [min([violation, *smallest], key=_size)]
+            raise
+        except rule.refuses:
+            reject()
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raised = LawViolation(law.name, arguments[0], "an answer", said)
+            smallest[:] = [min([raised, *smallest], key=_size)]
+            raise raised from error
+
+    try:
+        trial()
+    except (LawViolation, Flaky):  # a rule that answers at random cannot be replayed
+        return smallest[0].stating(law.statement)
+    except Unsatisfiable:
+        got = "it refused every case; say what it takes (num_samples, num_classes, num_features)"
+        return LawViolation(law.name, None, "a rule that answers", got).stating(law.statement)
+    return None
+
+
+def _size(violation: LawViolation) -> tuple[int, int]:
+    case = violation.case
+    samples = case.num_samples if case is not None else 0
+    return samples, len(str(violation))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leaves torch's global generator as it was, whatever a rule does to it."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

@@ -1,0 +1,300 @@
+"""The laws, as plain functions: each raises a LawViolation where a rule breaks it on a case.
+
+Laws about shuffling, renaming, scaling and the like speak of numbers that are clearly different. A
+difference counts only where the rule's own answer does not hang on a tie or on rounding, which is
+found out by moving every number a little, in opposite directions (`LabelingRule.is_clear`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
+from pseudolabel.testing.cases import Case, nudged, show
+from pseudolabel.testing.rules import Answer, LabelingRule
+from pseudolabel.testing.violation import LawViolation
+
+# How far numbers are moved before an answer in a dtype is compared with float32's.
+_SIZES = {torch.float64: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+def form(rule: LabelingRule, case: Case) -> None:
+    """The rule answers, in the form its kind documents, or refuses with a ValueError."""
+    rule(case)
+
+
+def inputs_unchanged(rule: LabelingRule, case: Case) -> None:
+    """The rule leaves its inputs as they were."""
+    given = {name: x.clone() for name, x in case.inputs.items()}
+    rule.function(*given.values())
+    for name, x in case.inputs.items():
+        if not torch.equal(given[name], x):
+            expected, got = f"{name} = {show(x)} after the call", f"{name} = {show(given[name])}"
+            raise LawViolation("inputs_unchanged", case, expected, got)
+
+
+def determinism(rule: LabelingRule, case: Case, other: Case) -> None:
+    """The same call answers the same, whatever was asked in between; no global state is used."""
+    before = _random_state()
+    output = rule.function(*(x.clone() for x in case.inputs.values()))
+    if _random_state() != before:
+        expected, got = "the global random state left alone", "a rule that draws from it or sets it"
+        raise LawViolation("determinism", case, expected, got)
+    first = rule.read(output, case)
+    rule(other)
+    asked = f"asked in between:\n{_indented(other)}"
+    kept = rule.read(output, case)
+    if not kept.same(first):
+        _differ("determinism", case, first, kept, asked + "\nthe first answer, read again")
+    again = rule(case)
+    if not again.same(first):
+        _differ("determinism", case, first, again, asked)
+
+
+def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> None:
+    """Shuffling the samples shuffles the answer and changes nothing else."""
+    changed, change = case.shuffled(order), f"samples in the order {show(list(order))}"
+    _compare("sample_permutation", rule, case, changed, rule(case).shuffled(order), change)
+
+
+def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> None:
+    """Renaming the classes renames the answer and changes nothing else."""
+    renamed = ", ".join(f"{c} -> {name}" for c, name in enumerate(names))
+    expected = rule(case).renamed(names)
+    _compare("class_permutation", rule, case, case.renamed(names), expected, f"classes {renamed}")
+
+
+def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> None:
+    """Rows times positive factors (one for all unless the metric is the cosine) change nothing."""
+    assert case.features is not None
+    by = torch.tensor(factors, dtype=case.features.dtype).unsqueeze(-1)
+    changed = replace(case, features=case.features * by)
+    _compare("scale", rule, case, changed, rule(case), f"rows times {show(list(factors))}")
+
+
+def rotation(rule: LabelingRule, case: Case, matrix: Tensor) -> None:
+    """Turning or mirroring all features together changes nothing."""
+    assert case.features is not None
+    turned = (case.features.double() @ matrix.double()).to(case.features.dtype)
+    changed = replace(case, features=turned)
+    _compare("rotation", rule, case, changed, rule(case), f"features times {show(matrix)}")
+
+
+def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> None:
+    """Moving all features by one vector changes nothing."""
+    assert case.features is not None
+    changed = replace(case, features=case.features + torch.tensor(offset).to(case.features))
+    _compare("translation", rule, case, changed, rule(case), f"features plus {show(list(offset))}")
+
+
+def quota(rule: LabelingRule, case: Case) -> None:
+    """Every class gets exactly its count, or at most its bound."""
+    answer = rule(case)
+    labels = torch.arange(case.num_classes)
+    if rule.kind == "labels":
+        got = answer.given.sum(-2)
+    else:
+        got = ((answer.given.unsqueeze(-1) == labels) & answer.chosen.unsqueeze(-1)).sum(-2)
+    for promised, words in ((rule.count, "exactly"), (rule.at_most, "at most")):
+        if promised is None:
+            continue
+        wanted = torch.tensor(rule.counts(promised, case.num_samples, case.num_classes))
+        if (got != wanted).any() if words == "exactly" else (got > wanted).any():
+            expected = f"{words} {show(wanted)} samples of each class"
+            raise LawViolation("quota", case, expected, f"{show(got)} samples, {answer}")
+
+
+def exclusive(rule: LabelingRule, case: Case) -> None:
+    """No sample carries two labels."""
+    answer = rule(case)
+    if (answer.given.sum(-1) > 1).any():
+        raise LawViolation("exclusive", case, "at most one label a sample", str(answer))
+
+
+def ties(rule: LabelingRule, case: Case) -> None:
+    """Equal samples and equal classes are taken by index, in the order that the rule promises."""
+    backwards = rule.ties == "highest"
+    answer = rule(case)
+    if rule.kind == "labels":
+        _equal_samples_in_order(case, answer, backwards)
+    assert case.probs is not None
+    in_order = replace(case, probs=nudged(case.probs, backwards))
+    got = rule(in_order)
+    # Ties decide who is chosen; where they decide how many, a threshold follows the numbers.
+    as_many = got.chosen.sum() == answer.chosen.sum()
+    if not got.same(answer) and as_many and rule.is_clear(case, keep_ties=True):
+        order = "more" if backwards else "less"
+        change = f"the answer with ties, against that with every probability a trace {order} than"
+        change += "\nthe one before it (samples in order, in each sample the classes in order)"
+        _differ("ties", case, got, answer, change)
+
+
+def heads(rule: LabelingRule, case: Case) -> None:
+    """Every head is answered as if it were alone."""
+    together = rule(case)
+    axes = (case.probs if case.labels is None else case.labels).shape  # type: ignore[union-attr]
+    for index in np.ndindex(*axes[: -1 if case.probs is None else -2]):
+        one, got = case.head(index), together.head(index)
+        alone = rule(one)
+        if not got.same(alone) and rule.is_clear(one):
+            _differ("heads", case, alone, got, f"head {show(list(index))} alone, then among all")
+
+
+def per_sample(rule: LabelingRule, case: Case) -> None:
+    """Every sample is answered as if it were alone."""
+    together = rule(case)
+    for sample in range(case.num_samples):
+        alone, got = rule(case.shuffled([sample])), together.shuffled([sample])
+        if not got.same(alone) and rule.is_clear(case):
+            _differ("per_sample", case, alone, got, f"sample {sample} alone, then among all")
+
+
+def monotone(rule: LabelingRule, case: Case, low: float, high: float) -> None:
+    """A larger threshold chooses some of the samples that a smaller one chooses, and no other."""
+    assert rule.threshold_argument is not None
+    few = rule(case, **{rule.threshold_argument: high})
+    many = rule(case, **{rule.threshold_argument: low})
+    extra = few.chosen & ~many.chosen
+    if extra.any():
+        expected = f"of the samples chosen at {low:g} ({show(many.chosen)}) some, at {high:g}"
+        raise LawViolation("monotone", case, expected, f"at {high:g}: {show(few.chosen)}")
+
+
+def dtypes(rule: LabelingRule, case: Case, dtype: torch.dtype) -> None:
+    """The same numbers in another dtype, if the rule takes it, are answered the same."""
+    rounded = case if dtype == torch.float64 else case.with_floats(lambda x: x.to(dtype))
+    plain = rounded.with_floats(lambda x: x.float())
+    if not all(bool(x.isfinite().all()) for x in plain.inputs.values()):
+        return
+    _alike("dtypes", rule, plain, rounded.with_floats(lambda x: x.to(dtype)), dtype, str(dtype))
+
+
+def devices(rule: LabelingRule, case: Case) -> None:
+    """On a CUDA device the rule answers as on the CPU."""
+    _alike("devices", rule, case, case.with_all(lambda x: x.cuda()), torch.float64, "on CUDA")
+
+
+def layout(rule: LabelingRule, case: Case) -> None:
+    """Neither strides nor requires_grad change the answer."""
+    strided = case.with_all(lambda x: x.mT.contiguous().mT if x.dim() > 1 else x)
+    _alike("layout", rule, case, strided, torch.float64, "transposed in memory")
+    graph = case.with_floats(lambda x: x.clone().requires_grad_())
+    _alike("layout", rule, case, graph, torch.float64, "that require a gradient")
+
+
+def compiled(rule: LabelingRule, case: Case) -> None:
+    """Compiled, the rule answers as it does eagerly."""
+    got, expected = rule.compiled_rule(case), rule(case)
+    if not got.same(expected) and rule.is_clear(case):
+        _differ("compiled", case, expected, got, f"torch.compile(backend={rule.compiled!r})")
+
+
+def ignored(rule: LabelingRule, case: Case) -> None:
+    """A sample labelled -1 is never kept."""
+    answer = rule(case)
+    assert case.labels is not None
+    if answer.given[case.labels < 0].any():
+        raise LawViolation("ignored", case, "no sample with label -1 kept", str(answer))
+
+
+def literal(rule: LabelingRule, case: Case) -> None:
+    """The answer is that of the literal rule with the promised k and threshold."""
+    assert rule.threshold is not None
+    answer = rule(case)
+    if case.labels is not None and case.features is not None and rule.k is not None:
+        verdict = literal_mask(
+            case.features,
+            case.labels,
+            k=rule.k,
+            threshold=rule.threshold,
+            strict=rule.strict,
+            include_self=rule.include_self,
+            metric=rule.metric or "cosine",
+            ties=rule.ties,
+        )
+        _judged(case, answer, verdict, "kept")
+    elif case.probs is not None:
+        targets, verdict = literal_selection(case.probs, rule.threshold, rule.strict)
+        _judged(case, answer, verdict, "selected")
+        top = case.probs.sort(-1, descending=True).values
+        clear = rule.ties == "lowest" or (top[..., 0] - top[..., 1] > 1e-6)
+        if ((answer.given != targets) & answer.chosen & clear).any():
+            raise LawViolation("literal", case, f"targets = {show(targets)}", str(answer))
+
+
+def reference(rule: LabelingRule, case: Case) -> None:
+    """The answer is that of the reference."""
+    assert rule.reference is not None
+    plain = replace(rule, function=rule.reference)
+    expected, got = plain(case), rule(case)
+    if not got.same(expected) and plain.is_clear(case, keep_ties=rule.ties != "any"):
+        _differ("reference", case, expected, got)
+
+
+def _compare(
+    law: str, rule: LabelingRule, case: Case, changed: Case, expected: Answer, change: str
+) -> None:
+    got = rule(changed)
+    if not got.same(expected) and rule.is_clear(case) and rule.is_clear(changed):
+        _differ(law, case, expected, got, f"changed: {change}")
+
+
+def _alike(
+    law: str, rule: LabelingRule, case: Case, other: Case, dtype: torch.dtype, words: str
+) -> None:
+    """Compares with another form of the same inputs, which the rule may decline in any way."""
+    expected = rule(case)
+    try:
+        got = rule(other)
+    except LawViolation:
+        raise
+    except Exception:
+        return
+    if not got.same(expected) and rule.is_clear(case, _SIZES[dtype]):
+        _differ(law, case, expected, got, f"the same inputs, {words}")
+
+
+def _differ(law: str, case: Case, expected: Answer, got: Answer, change: str = "") -> None:
+    says = f"{got}\n{got.against(expected)}"
+    raise LawViolation(law, case, str(expected), says, change)
+
+
+def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
+    wrong = (verdict.must & ~answer.chosen) | (answer.chosen & ~verdict.may)
+    if wrong.any():
+        sample = int(wrong.nonzero()[0, -1])
+        side = "should be" if verdict.must[sample] else "should not be"
+        expected = f"{verb}: {show(verdict.must)}\nsample {sample} {side} {verb}"
+        raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
+
+
+def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
+    """Of two equal samples, the later one is labelled only if the earlier one is."""
+    assert case.features is not None
+    assert case.probs is not None
+    rows = torch.cat([case.features, case.probs], -1)
+    for first in range(len(rows)):
+        for later in range(first + 1, len(rows)):
+            served, waiting = (later, first) if backwards else (first, later)
+            if (
+                torch.equal(rows[first], rows[later])
+                and answer.chosen[waiting]
+                and not answer.chosen[served]
+            ):
+                expected = f"samples {first} and {later} are equal: {served} is labelled first"
+                raise LawViolation("ties", case, expected, str(answer))
+
+
+def _random_state() -> tuple[str, ...]:
+    shared = np.random.get_state()  # noqa: NPY002 - the state that everybody shares
+    return repr(random.getstate()), repr(shared), str(torch.get_rng_state().tolist())
+
+
+def _indented(case: Case) -> str:
+    return "\n".join(f"    {line}" for line in str(case).splitlines())

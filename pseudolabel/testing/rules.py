@@ -1,0 +1,287 @@
+"""A labelling rule with what it promises, and its answers in one form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pseudolabel._checks import check_option
+from pseudolabel.testing.cases import Case, rename, show
+from pseudolabel.testing.violation import LawViolation
+from pseudolabel.types import PseudoLabels
+
+Kind = Literal["labels", "mask", "selection"]
+Counts = int | Sequence[int] | Callable[[int, int], int | Sequence[int]]
+KINDS = ("labels", "mask", "selection")
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_TRIALS = 4
+_SAME_WEIGHT = 1e-2
+
+
+class Answer(NamedTuple):
+    """What a rule said, whatever form it came in.
+
+    Attributes:
+        kind: The kind of the rule.
+        given: ``"labels"``: bool ``(*heads, N, K)``, which labels each sample carries; ``"mask"``:
+            bool ``(*heads, N)``; ``"selection"``: int64 targets ``(*heads, N)``.
+        weights: float64 ``(*heads, N)`` for ``"selection"``, else None.
+    """
+
+    kind: str
+    given: Tensor
+    weights: Tensor | None = None
+
+    @property
+    def chosen(self) -> Tensor:
+        """The samples that are labelled, kept or selected: bool ``(*heads, N)``."""
+        if self.weights is not None:
+            return self.weights > 0
+        return self.given.any(-1) if self.kind == "labels" else self.given
+
+    def same(self, other: Answer) -> bool:
+        """Whether two answers agree; weights may differ by rounding in half precision."""
+        if self.given.shape != other.given.shape or not torch.equal(self.given, other.given):
+            return False
+        if self.weights is None or other.weights is None:
+            return True
+        return bool(((self.weights - other.weights).abs() <= _SAME_WEIGHT).all())
+
+    def shuffled(self, order: Sequence[int]) -> Answer:
+        """The answer to the shuffled case, if sample order means nothing."""
+        axis, index = (-2 if self.kind == "labels" else -1), torch.tensor(order)
+        weights = None if self.weights is None else self.weights.index_select(-1, index)
+        return Answer(self.kind, self.given.index_select(axis, index), weights)
+
+    def renamed(self, names: Sequence[int]) -> Answer:
+        """The answer to the renamed case, if the names of the classes mean nothing."""
+        if self.kind == "labels":
+            given = torch.empty_like(self.given).index_copy_(-1, torch.tensor(names), self.given)
+        else:
+            given = self.given if self.kind == "mask" else rename(self.given, names)
+        return Answer(self.kind, given, self.weights)
+
+    def head(self, index: Sequence[int]) -> Answer:
+        """One head alone."""
+        where = tuple(index)
+        weights = None if self.weights is None else self.weights[where]
+        return Answer(self.kind, self.given[where], weights)
+
+    def __str__(self) -> str:
+        if self.kind == "labels":
+            return f"labels = {show(_as_lists(self.given))}"
+        if self.weights is None:
+            return f"mask = {show(self.given)}"
+        return f"targets = {show(self.given)}, weights = {show(self.weights)}"
+
+    def against(self, expected: Answer) -> str:
+        """The first sample on which this answer differs from what was expected, in words."""
+        if self.given.shape != expected.given.shape:
+            return f"an answer of shape {tuple(self.given.shape)}"
+        differs = self.given != expected.given
+        if self.kind == "labels":
+            differs = differs.any(-1)
+        if self.weights is not None and expected.weights is not None:
+            differs = differs | ((self.weights - expected.weights).abs() > _SAME_WEIGHT)
+        *head, sample = (int(i) for i in differs.nonzero()[0])
+        at = (*head, sample)
+        where = f"head {show(head)}, sample {sample}" if head else f"sample {sample}"
+        return f"{where} {expected._says(at, 'should')}, but {self._says(at, 'does')}"
+
+    def _says(self, at: tuple[int, ...], verb: str) -> str:
+        should = verb == "should"
+        if self.kind == "labels":
+            labels = self.given[at].nonzero().flatten().tolist()
+            said = "no label" if not labels else "label " + " and ".join(map(str, labels))
+            return f"should carry {said}" if should else f"carries {said}"
+        if self.weights is None:
+            if should:
+                return "should be kept" if self.given[at] else "should be left out"
+            return "is kept" if self.given[at] else "is left out"
+        said = f"target {int(self.given[at])} and weight {show(float(self.weights[at]))}"
+        return f"should have {said}" if should else f"has {said}"
+
+
+def _as_lists(carried: Tensor) -> object:
+    """Labels as people write them: -1 for none, a number for one, a list for several."""
+    if carried.dim() > 1:
+        return [_as_lists(row) for row in carried]
+    labels = carried.nonzero().flatten().tolist()
+    return -1 if not labels else labels[0] if len(labels) == 1 else labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelingRule:
+    """A rule under test and what it promises. A promise that is not made is not checked.
+
+    Attributes:
+        function: The rule. By kind: ``"labels"``: ``(features, probs)`` to PseudoLabels, labels
+            ``(N,)`` with -1 for none, or bool ``(N, K)``; ``"mask"``: ``(features, labels)`` to
+            bool ``(N,)``; ``"selection"``: ``(probs)`` to a Selection or ``(targets, weights)``.
+        kind: One of the three.
+        metric: What distances mean: ``"cosine"`` (only the directions of features matter),
+            ``"euclidean"`` (only differences), ``"dot"`` (only products), None promises nothing.
+        ties: Equal samples and equal classes: ``"lowest"`` or ``"highest"`` index first, or
+            ``"any"``.
+        count: Exactly how many samples every class gets: an int, K ints, or a function of
+            ``(num_samples, num_classes)`` that returns either.
+        at_most: The same as an upper bound.
+        exclusive: Whether no sample carries two labels.
+        heads: Whether the rule takes leading dimensions, every head on its own.
+        per_sample: Whether (``"selection"``) the answer to a sample depends on its row alone.
+        threshold_argument: Name of a keyword that chooses fewer samples the larger it is.
+        thresholds: The range to draw that keyword from.
+        k: ``"mask"``: the number of neighbours. With `threshold`, the mask must be the literal
+            one: the share of a sample's k neighbours that carry its label, against the threshold.
+        threshold: ``"mask"``: that threshold; ``"selection"``: the least largest probability.
+        strict: Whether the threshold itself is left out.
+        include_self: Whether a sample is one of its own k neighbours.
+        reference: Another callable of the same signature that must answer the same.
+        compiled: A ``torch.compile`` backend under which the rule must answer the same.
+        dtypes: The dtypes besides float32 in which it must answer the same, if it takes them.
+        num_samples: Bounds of N; None finds out how many samples the rule needs.
+        num_classes: Bounds of K, or one number; None finds out what the rule takes in 2 to 4.
+        num_features: D, or its bounds.
+        refuses: Exceptions by which the rule may decline a case.
+    """
+
+    function: Callable[..., Any]
+    kind: Kind
+    metric: Literal["cosine", "euclidean", "dot"] | None = None
+    ties: Literal["lowest", "highest", "any"] = "lowest"
+    count: Counts | None = None
+    at_most: Counts | None = None
+    exclusive: bool = False
+    heads: bool = False
+    per_sample: bool = False
+    threshold_argument: str | None = None
+    thresholds: tuple[float, float] = (0.0, 1.0)
+    k: int | None = None
+    threshold: float | None = None
+    strict: bool = True
+    include_self: bool = False
+    reference: Callable[..., Any] | None = None
+    compiled: str | None = None
+    dtypes: Sequence[torch.dtype] = (torch.float64, torch.bfloat16, torch.float16)
+    num_samples: tuple[int, int] | None = None
+    num_classes: int | tuple[int, int] | None = None
+    num_features: int | tuple[int, int] = (2, 4)
+    refuses: tuple[type[Exception], ...] = (ValueError, NotImplementedError)
+
+    def __post_init__(self) -> None:
+        check_option("kind", self.kind, KINDS)
+        check_option("ties", self.ties, ("lowest", "highest", "any"))
+        if self.metric is not None:
+            check_option("metric", self.metric, ("cosine", "euclidean", "dot"))
+
+    def __call__(self, case: Case, **options: float) -> Answer:
+        """The rule's answer to copies of the inputs, checked for its form."""
+        inputs = [x.clone() for x in case.inputs.values()]
+        return self.read(self.function(*inputs, **options), case)
+
+    @cached_property
+    def compiled_rule(self) -> LabelingRule:
+        """The rule, compiled by the promised backend."""
+        function = torch.compile(self.function, backend=self.compiled or "inductor")
+        return replace(self, function=function)
+
+    def is_clear(self, case: Case, size: float = 1e-3, *, keep_ties: bool = False) -> bool:
+        """Whether the answer stands still when every number moves a little, in any direction.
+
+        Where it does not, it hangs on a tie or on rounding, and most laws promise nothing. Equal
+        rows are never clear, unless ties are kept: moving does not tell their order.
+        """
+        if not case.is_distinct(self.metric, 5 * size, keep_ties=keep_ties):
+            return False
+        before = self(case)
+        for seed in range(_TRIALS):
+            for sign in (1, -1):
+                try:
+                    after = self(case.moved(seed, sign, size, keep_ties=keep_ties))
+                except Exception:
+                    return False
+                if not after.same(before):
+                    return False
+        return True
+
+    def counts(self, promised: Counts, num_samples: int, num_classes: int) -> list[int]:
+        """A promised count, for every class."""
+        value = promised(num_samples, num_classes) if callable(promised) else promised
+        if isinstance(value, (int, np.integer)):
+            return [int(value)] * num_classes
+        return [int(n) for n in value]
+
+    def read(self, output: object, case: Case) -> Answer:
+        """Brings what the rule returned into one form, or says what is wrong with the form."""
+        lead = next(iter(reversed(case.inputs.values()))).shape
+        shape = tuple(lead if self.kind == "mask" else lead[:-1])
+        if self.kind == "labels":
+            return Answer("labels", _read_labels(output, shape, case))
+        if self.kind == "mask":
+            if not isinstance(output, Tensor) or output.dtype != torch.bool:
+                _malformed(case, "a bool tensor", output)
+            _expect_shape(case, "the mask", output, shape)
+            return Answer("mask", output.detach().cpu().clone())
+        return _read_selection(output, shape, case)
+
+
+def _read_labels(output: object, shape: tuple[int, ...], case: Case) -> Tensor:
+    num_samples, num_classes = case.num_samples, case.num_classes
+    if isinstance(output, PseudoLabels):
+        taken, labels = output.indices >= 0, output.labels
+        if not torch.equal(taken, labels >= 0):
+            _malformed(case, "-1 among the labels exactly where the indices are -1", labels)
+        if (output.indices >= num_samples).any() or (output.indices < -1).any():
+            _malformed(case, f"indices in [-1, {num_samples - 1}]", output.indices)
+        if (labels >= num_classes).any():
+            _malformed(case, f"labels in [-1, {num_classes - 1}]", labels)
+        carried = output.multi_hot(num_samples)
+        if int(carried.sum()) != int(taken.sum()):
+            _malformed(case, "no sample twice under one label", output.indices)
+        output = carried
+    if not isinstance(output, Tensor):
+        _malformed(case, "PseudoLabels, labels (N,) or bool (N, K)", output)
+    if output.dtype == torch.bool:
+        _expect_shape(case, "the labels", output, (*shape, num_classes))
+        return output.detach().cpu().clone()
+    if output.dtype not in INTEGERS:
+        _malformed(case, "int64 labels or a bool tensor", output)
+    _expect_shape(case, "the labels", output, shape)
+    if ((output < -1) | (output >= num_classes)).any():
+        _malformed(case, f"labels in [-1, {num_classes - 1}]", output)
+    return output.detach().cpu().unsqueeze(-1) == torch.arange(num_classes)
+
+
+def _read_selection(output: object, shape: tuple[int, ...], case: Case) -> Answer:
+    if not isinstance(output, tuple) or len(output) != 2:
+        _malformed(case, "a Selection, or targets and weights", output)
+    targets, weights = output
+    if not isinstance(targets, Tensor) or targets.dtype not in INTEGERS:
+        _malformed(case, "int64 targets", targets)
+    if not isinstance(weights, Tensor):
+        _malformed(case, "weights as a tensor", weights)
+    _expect_shape(case, "the targets", targets, shape)
+    _expect_shape(case, "the weights", weights, shape)
+    if ((targets < -1) | (targets >= case.num_classes)).any():
+        _malformed(case, f"targets in [-1, {case.num_classes - 1}]", targets)
+    wide = weights.detach().cpu().double()
+    if not ((wide >= 0) & (wide <= 1)).all():
+        _malformed(case, "weights in [0, 1]", weights)
+    return Answer("selection", targets.detach().cpu().long().clone(), wide)
+
+
+def _expect_shape(case: Case, what: str, x: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(x.shape) != shape:
+        got = f"{what} of shape {tuple(x.shape)}"
+        raise LawViolation("form", case, f"{what} of shape {shape}", got)
+
+
+def _malformed(case: Case, expected: str, got: object) -> NoReturn:
+    shown = f"{got.dtype} {show(got)}" if isinstance(got, Tensor) else f"a {type(got).__name__}"
+    raise LawViolation("form", case, expected, shown)

@@ -1,0 +1,231 @@
+"""The kit itself: what it says, what it refuses, and that it leaves the rest alone."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pseudolabel import FixedThreshold, Selection
+from pseudolabel.testing import (
+    LAWS,
+    LabelingRule,
+    LawViolation,
+    check_labeling_rule,
+    examine_labeling_rule,
+    features,
+    labels,
+    priors,
+    probabilities,
+    quotas,
+)
+
+
+def never(features, labels):
+    return torch.zeros(len(labels), dtype=torch.bool)
+
+
+def always(features, labels):
+    return torch.ones(len(labels), dtype=torch.bool)
+
+
+def test_without_hypothesis_the_import_says_what_to_install():
+    code = "import sys; sys.modules['hypothesis'] = None; import pseudolabel.testing"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: pseudolabel.testing needs hypothesis")
+    assert "pip install hypothesis" in last
+
+
+def test_a_violation_says_the_law_the_case_and_both_answers():
+    with pytest.raises(LawViolation) as raised:
+        check_labeling_rule(always, kind="mask")
+    violation = raised.value
+    assert isinstance(violation, AssertionError)
+    assert violation.law == "ignored"
+    assert violation.case.labels.tolist() == [-1]
+    for words in (
+        "the law 'ignored' is broken: A sample labelled -1 is never kept.",
+        "smallest case found (1 samples, 2 classes):",
+        "labels = [-1]",
+        "expected:\n    no sample with label -1 kept",
+        "got:\n    mask = [True]",
+    ):
+        assert words in str(violation)
+
+
+def test_the_same_seed_finds_the_same_case():
+    def first_half(features, labels):
+        return (torch.arange(len(labels)) < len(labels) / 2) & (labels >= 0)
+
+    def found(seed):
+        report = examine_labeling_rule(first_half, kind="mask", seed=seed)
+        return [str(f.violation) for f in report.findings]
+
+    assert found(3) == found(3)
+
+
+def test_the_global_random_state_is_left_alone():
+    def draws(features, labels):
+        return torch.rand(len(labels)) > 2
+
+    before = torch.get_rng_state()
+    assert examine_labeling_rule(draws, kind="mask").broken == ("determinism",)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_rule_that_answers_at_random_is_reported_and_not_flaky():
+    with pytest.raises(LawViolation, match="determinism"):
+        check_labeling_rule(
+            lambda f, y: (torch.rand(len(y)) > 0.5) & (y >= 0), kind="mask", laws=["determinism"]
+        )
+
+
+@pytest.mark.parametrize("least", [1, 2, 7, 40])
+def test_a_rule_is_asked_only_what_it_takes(least):
+    asked = set()
+
+    def rule(features, labels):
+        if len(labels) < least:
+            raise ValueError("too few")
+        asked.add(len(labels))
+        return never(features, labels)
+
+    assert not check_labeling_rule(rule, kind="mask", max_examples=5).broken
+    assert least in asked
+
+
+def test_sizes_that_are_told_are_kept():
+    sizes = set()
+
+    def rule(features, probs):
+        sizes.add((len(probs), probs.shape[1], features.shape[1]))
+        return probs.argmax(-1)
+
+    check_labeling_rule(
+        rule, kind="labels", num_samples=(5, 6), num_classes=3, num_features=2, skip=["ties"]
+    )
+    assert sizes <= {(n, 3, 2) for n in (5, 6)}
+
+
+def test_a_rule_that_takes_nothing_is_reported():
+    def rule(features, labels):
+        raise RuntimeError("never")
+
+    with pytest.raises(LawViolation, match="RuntimeError: never"):
+        check_labeling_rule(rule, kind="mask")
+
+
+def test_an_error_on_a_special_case_is_reported_with_the_case():
+    def rule(features, labels):
+        return torch.bincount(labels)[labels] > 1
+
+    with pytest.raises(LawViolation, match="RuntimeError") as raised:
+        check_labeling_rule(rule, kind="mask", laws=["form"])
+    assert raised.value.case.labels.tolist() == [-1]
+
+
+def test_a_rule_that_refuses_all_but_plain_cases_is_reported():
+    calls = []
+
+    def rule(features, labels):
+        calls.append(1)
+        if len(calls) > 3:
+            raise ValueError("no more")
+        return never(features, labels)
+
+    with pytest.raises(LawViolation, match="refused every case"):
+        check_labeling_rule(rule, kind="mask", laws=["form"])
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (lambda p: p, "a Selection, or targets and weights"),
+        (lambda p: (p.argmax(-1), p), "the weights of shape"),
+        (lambda p: (p.argmax(-1).float(), p.amax(-1)), "int64 targets"),
+        (lambda p: (p.argmax(-1) + p.shape[-1], p.amax(-1)), "targets in"),
+        (lambda p: (p.argmax(-1), None), "weights as a tensor"),
+        (lambda p: (p.argmax(-1), 1 + p.amax(-1)), "weights in"),
+    ],
+)
+def test_a_wrong_form_is_named(rule, words):
+    with pytest.raises(LawViolation, match="'form'") as raised:
+        check_labeling_rule(rule, kind="selection", laws=["form"])
+    assert words in raised.value.expected
+
+
+def test_unknown_and_unpromised_laws_are_errors():
+    with pytest.raises(ValueError, match="expected some of form"):
+        check_labeling_rule(never, kind="mask", laws=["gravity"])
+    with pytest.raises(ValueError, match="'quota': needs count= or at_most="):
+        check_labeling_rule(never, kind="mask", laws=["quota"])
+    with pytest.raises(ValueError, match="kind: expected one of"):
+        check_labeling_rule(never, kind="labelling")
+    with pytest.raises(ValueError, match="metric: expected one of"):
+        check_labeling_rule(never, kind="mask", metric="manhattan")
+
+
+def test_skipped_laws_are_left_out():
+    report = check_labeling_rule(always, kind="mask", skip=["ignored"], max_examples=5)
+    assert {f.law: f.why for f in report.findings}["ignored"] == "left out"
+    assert "ignored" in str(report)
+
+
+def test_a_compiled_rule_answers_as_eagerly():
+    check = {"kind": "selection", "laws": ["compiled"], "compiled": "eager"}
+    assert not check_labeling_rule(FixedThreshold(0.5), **check).broken
+
+    def differs(probs):
+        chosen = 0.0 if torch.compiler.is_compiling() else 1.0
+        return Selection(probs.argmax(-1), torch.full_like(probs[:, 0], chosen))
+
+    with pytest.raises(LawViolation, match="compiled"):
+        check_labeling_rule(differs, **check)
+    torch._dynamo.reset()
+
+
+def test_a_reference_finds_another_rule():
+    def loose(probs):
+        return probs.argmax(-1), (probs.amax(-1) > 0.6).float()
+
+    with pytest.raises(LawViolation, match="reference"):
+        check_labeling_rule(loose, kind="selection", reference=FixedThreshold(0.8))
+
+
+def test_every_law_has_a_statement():
+    assert all(law.statement.endswith(".") for law in LAWS.values())
+
+
+def test_a_law_can_be_called_alone():
+    rule = LabelingRule(function=always, kind="mask")
+    case = check_case()
+    with pytest.raises(LawViolation):
+        LAWS["ignored"].check(rule, case)
+
+
+def check_case():
+    from pseudolabel.testing import Case
+
+    return Case(2, features=torch.eye(2), labels=torch.tensor([0, -1]))
+
+
+@given(st.data())
+def test_strategies_draw_what_they_say(data):
+    size, classes = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 2))
+    rows = data.draw(features(size, 3, dtype=torch.float64))
+    assert rows.shape == (size, 3)
+    assert rows.dtype == torch.float64
+    probs = data.draw(probabilities(size, classes, heads=(2,)))
+    assert probs.shape == (2, size, classes)
+    assert ((probs >= 0) & (probs <= 1)).all()
+    y = data.draw(labels(size, classes, heads=(2,), unlabelled=False))
+    assert y.shape == (2, size)
+    assert ((y >= 0) & (y < classes)).all()
+    counts = data.draw(quotas(size, classes))
+    assert len(counts) == classes
+    assert min(counts) >= 1
+    assert sum(counts) <= size
+    assert all(p > 0 for p in data.draw(priors(classes)))

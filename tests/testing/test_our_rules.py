@@ -1,0 +1,24 @@
+"""The package's own operators under every law they promise, and the page's table of them."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from testing.our_rules import OURS, examine, row
+
+PAGE = Path(__file__).parents[2] / "docs" / "laws.md"
+EXAMPLES = max(12, settings().max_examples // 5)
+ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+
+
+@pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
+def test_every_promise_is_kept_and_the_page_says_so(ours):
+    examples = 5 * EXAMPLES if ours.breaks else EXAMPLES
+    report = examine(ours, examples)
+    broken = {f.law: f.violation for f in report.findings if f.violation is not None}
+    assert broken.keys() == ours.breaks.keys(), "\n".join(map(str, broken.values()))
+    assert row(ours, report) in ROWS
+
+
+def test_the_page_has_no_other_rows():
+    assert len([line for line in ROWS if line.count("|") == 5]) == len(OURS)

@@ -1,0 +1,34 @@
+"""The kit on rules whose verdict is known: no false alarm, every error found, on few samples."""
+
+import copy
+
+import pytest
+from hypothesis import settings
+from testing.zoo import CORRECT, FAULTY
+
+from pseudolabel.testing import LawViolation, check_labeling_rule, examine_labeling_rule
+
+EXAMPLES = max(12, settings().max_examples // 5)
+
+
+@pytest.mark.parametrize("entry", CORRECT, ids=lambda entry: entry.name)
+def test_a_correct_rule_raises_no_alarm(entry):
+    report = examine_labeling_rule(
+        entry.rule, kind=entry.kind, max_examples=EXAMPLES, **entry.promises
+    )
+    found = [str(f.violation) for f in report.findings if f.violation is not None]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("entry", FAULTY, ids=lambda entry: entry.name)
+def test_an_error_is_found_on_few_samples(entry):
+    rule = copy.deepcopy(entry.rule)  # some keep state
+    with pytest.raises(LawViolation) as raised:
+        check_labeling_rule(rule, kind=entry.kind, laws=entry.found_by[:1], **entry.promises)
+    assert raised.value.law == entry.found_by[0]
+    assert raised.value.case.num_samples <= entry.samples
+
+
+def test_the_zoo_is_large_enough_to_mean_something():
+    assert len(CORRECT) >= 12
+    assert len(FAULTY) >= 25

@@ -1,0 +1,526 @@
+"""Rules to judge the kit by: correct ones of several makes, and faulty ones, each with its error.
+
+They are written plainly in torch, as a user would write them, apart from the package's operators.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import normalize, one_hot
+
+from pseudolabel import Selection
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rule, what it promises, and the laws that find its error (none: it is correct)."""
+
+    name: str
+    rule: Callable[..., Any]
+    kind: str
+    found_by: tuple[str, ...] = ()
+    promises: dict[str, Any] = field(default_factory=dict)
+    samples: int = 12  # as few as these show it
+
+
+# --- masks: do the neighbours carry the same label? ----------------------------------------------
+
+
+def stable_order(similarity):
+    return similarity.sort(dim=-1, descending=True, stable=True).indices
+
+
+def neighbours(features, k, *, metric="cosine", include_self=False, order=stable_order):
+    rows = normalize(features.float(), dim=-1) if metric == "cosine" else features.float()
+    if metric == "euclidean":
+        similarity = -(rows.unsqueeze(1) - rows).norm(dim=-1)
+    else:
+        similarity = (rows.unsqueeze(1) * rows).sum(-1)
+    similarity = similarity.fill_diagonal_(torch.inf if include_self else -torch.inf)
+    if k > len(rows) - (not include_self):
+        raise ValueError("k")
+    return order(similarity)[:, :k]
+
+
+def votes(labels, indices):
+    return ((labels[indices] == labels[:, None]) & (labels >= 0)[:, None]).sum(-1)
+
+
+def consistent(features, labels, *, k=3, needed=2, **options):
+    return (votes(labels, neighbours(features, k, **options)) >= needed) & (labels >= 0)
+
+
+def consistent_by_loop(features, labels):
+    rows = features.detach().double()
+    mask = []
+    for i in range(len(rows)):
+        others = [j for j in range(len(rows)) if j != i]
+        others.sort(key=lambda j, i=i: (float((rows[i] - rows[j]).norm()), j))
+        if len(others) < 3:
+            raise ValueError("k")
+        same = sum(int(labels[j] == labels[i]) for j in others[:3])
+        mask.append(bool(labels[i] >= 0) and same >= 2)
+    return torch.tensor(mask)
+
+
+def consistent_ties_to_the_highest(features, labels):
+    mask = consistent(features.flip(0), labels.flip(0))
+    return mask.flip(0)
+
+
+def unlabelled_count_as_a_class(features, labels):
+    return (labels[neighbours(features, 3)] == labels[:, None]).sum(-1) >= 2
+
+
+def unlabelled_read_as_the_last_class(features, labels):
+    hot = one_hot(labels % 3, 3)
+    return hot[neighbours(features, 3)].sum(1).gather(1, labels[:, None] % 3)[:, 0] >= 2
+
+
+def class_zero_taken_for_unlabelled(features, labels):
+    return consistent(features, labels) & (labels > 0)
+
+
+def first_column_dropped(features, labels):
+    rows = normalize(features, dim=-1)
+    indices = stable_order((rows.unsqueeze(1) * rows).sum(-1))[:, 1:4]
+    if len(rows) < 4:
+        raise ValueError("k")
+    return (votes(labels, indices) >= 2) & (labels >= 0)
+
+
+def label_read_from_column_zero(features, labels):
+    rows = normalize(features, dim=-1)
+    if len(rows) < 4:
+        raise ValueError("k")
+    indices = (rows.unsqueeze(1) * rows).sum(-1).topk(4).indices
+    own = labels[indices[:, 0]]
+    return ((labels[indices[:, 1:]] == own[:, None]).sum(-1) >= 2) & (own >= 0)
+
+
+def share_as_a_float(features, labels, *, k, threshold):
+    return (votes(labels, neighbours(features, k)).double() > k * threshold) & (labels >= 0)
+
+
+def centred(features, labels):
+    return consistent(features - features.mean(0), labels)
+
+
+def last_sample_of_an_odd_batch_lost(features, labels):
+    mask = consistent(features, labels)
+    mask[len(mask) // 2 * 2 :] = False
+    return mask
+
+
+def labels_overwritten(features, labels):
+    mask = consistent(features, labels)
+    labels[~mask] = -1
+    return mask
+
+
+def features_normalised_in_place(features, labels):
+    features /= features.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return consistent(features, labels)
+
+
+class StaleGraph:
+    """Keeps the neighbours of the first batch of each size."""
+
+    def __init__(self):
+        self.graphs = {}
+
+    def __call__(self, features, labels):
+        indices = self.graphs.setdefault(len(features), neighbours(features, 3))
+        return (votes(labels, indices) >= 2) & (labels >= 0)
+
+
+def batch_size_decides(features, labels):
+    return consistent(features, labels, k=3 if len(labels) < 8 else 5)
+
+
+def in_half_a_different_rule(features, labels):
+    return consistent(features, labels, needed=2 if features.dtype == torch.float32 else 3)
+
+
+def one_in_ten_dropped(features, labels):
+    return consistent(features, labels) & (torch.rand(len(labels)) > 0.1)
+
+
+def larger_thresholds_keep_more(features, labels, threshold=0.5):
+    return (votes(labels, neighbours(features, 3)) >= 3 * (1 - threshold)) & (labels >= 0)
+
+
+MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
+MASKS = [
+    Entry("consistent", consistent, "mask", (), MASK),
+    Entry(
+        "consistent, Euclidean",
+        partial(consistent, metric="euclidean"),
+        "mask",
+        (),
+        {**MASK, "metric": "euclidean"},
+    ),
+    Entry("consistent, in a loop", consistent_by_loop, "mask", (), {**MASK, "metric": "euclidean"}),
+    Entry(
+        "consistent, self counted",
+        partial(consistent, include_self=True),
+        "mask",
+        (),
+        {**MASK, "include_self": True},
+    ),
+    Entry(
+        "consistent, ties anyhow",
+        partial(consistent, order=lambda s: s.topk(3).indices),
+        "mask",
+        (),
+        {**MASK, "ties": "any"},
+    ),
+    Entry(
+        "consistent, ties to the highest",
+        consistent_ties_to_the_highest,
+        "mask",
+        (),
+        {**MASK, "ties": "highest"},
+    ),
+    Entry("consistent, nothing promised", consistent, "mask"),
+    Entry("self counted", partial(consistent, include_self=True), "mask", ("literal",), MASK),
+    Entry("above for at or above", partial(consistent, needed=3), "mask", ("literal",), MASK),
+    Entry(
+        "farthest for nearest",
+        partial(consistent, order=lambda s: stable_order(s).flip(-1)),
+        "mask",
+        ("literal",),
+        MASK,
+    ),
+    Entry(
+        "unstable ties of neighbours",
+        partial(consistent, order=lambda s: s.topk(3).indices),
+        "mask",
+        ("literal",),
+        MASK,
+    ),
+    Entry(
+        "first column dropped", first_column_dropped, "mask", ("literal",), {**MASK, "ties": "any"}
+    ),
+    Entry(
+        "label of column zero",
+        label_read_from_column_zero,
+        "mask",
+        ("literal", "ignored"),
+        {**MASK, "ties": "any"},
+    ),
+    Entry("unlabelled agree", unlabelled_count_as_a_class, "mask", ("ignored",)),
+    Entry(
+        "-1 is the last class",
+        unlabelled_read_as_the_last_class,
+        "mask",
+        ("ignored", "class_permutation"),
+        {"num_classes": 3},
+    ),
+    Entry("class 0 unlabelled", class_zero_taken_for_unlabelled, "mask", ("class_permutation",)),
+    Entry(
+        "0.29 * 100",
+        partial(share_as_a_float, k=100, threshold=0.29),
+        "mask",
+        ("literal",),
+        {"metric": "cosine", "k": 100, "threshold": 0.29},
+        101,
+    ),
+    Entry("features centred", centred, "mask", ("scale", "literal"), MASK),
+    Entry(
+        "not normalised",
+        partial(consistent, metric="dot"),
+        "mask",
+        ("scale",),
+        {"metric": "cosine"},
+    ),
+    Entry(
+        "last odd sample lost", last_sample_of_an_odd_batch_lost, "mask", ("sample_permutation",)
+    ),
+    Entry("labels overwritten", labels_overwritten, "mask", ("inputs_unchanged",)),
+    Entry("normalised in place", features_normalised_in_place, "mask", ("inputs_unchanged",)),
+    Entry("stale graph", StaleGraph(), "mask", ("sample_permutation",)),
+    Entry("batch size decides", batch_size_decides, "mask", ("literal",), MASK),
+    Entry("another rule in half precision", in_half_a_different_rule, "mask", ("dtypes",)),
+    Entry("global randomness", one_in_ten_dropped, "mask", ("determinism",)),
+    Entry(
+        "not monotone",
+        larger_thresholds_keep_more,
+        "mask",
+        ("monotone",),
+        {"threshold_argument": "threshold"},
+    ),
+]
+
+
+# --- labels: who gets which? ---------------------------------------------------------------------
+
+
+def top_of(scores, count):
+    return scores.sort(dim=0, descending=True, stable=True).indices[:count]
+
+
+def centres(features, probs, *, order=top_of):
+    share = len(probs) // probs.shape[-1]
+    if share == 0:
+        raise ValueError("fewer samples than classes")
+    rows = normalize(features.float(), dim=-1)
+    return rows, rows[order(probs, max(1, share // 2))].mean(0), share
+
+
+def shared(features, probs, *, order=top_of):
+    """Every class labels its nearest, whoever else does."""
+    rows, middle, share = centres(features, probs, order=order)
+    similarity = (rows.unsqueeze(1) * normalize(middle, dim=-1)).sum(-1)
+    taken = top_of(similarity, share)
+    hot = torch.zeros(probs.shape, dtype=torch.bool)
+    return hot.scatter(0, taken, True)
+
+
+def shared_by_head(features, probs):
+    flat = probs.reshape(-1, *probs.shape[-2:])
+    return torch.stack([shared(features, p) for p in flat]).reshape(probs.shape)
+
+
+def nearest_centre(features, probs):
+    rows, middle, _ = centres(features, probs)
+    return (rows.unsqueeze(1) * normalize(middle, dim=-1)).sum(-1).argmax(-1)
+
+
+def greedy(features, probs):
+    """The closest free pair first; ties to the lowest class, then sample."""
+    rows, middle, share = centres(features, probs)
+    similarity = (rows.unsqueeze(1) * normalize(middle, dim=-1)).sum(-1)
+    pairs = [(-similarity[i, c].item(), c, i) for i in range(len(rows)) for c in range(len(middle))]
+    labels, left = torch.full((len(rows),), -1), [share] * len(middle)
+    for _, c, i in sorted(pairs):
+        if left[c] and labels[i] < 0:
+            labels[i] = c
+            left[c] -= 1
+    return labels
+
+
+def in_index_order(features, probs):
+    rows, middle, share = centres(features, probs)
+    similarity = (rows.unsqueeze(1) * normalize(middle, dim=-1)).sum(-1)
+    labels = torch.full((len(rows),), -1)
+    for c in range(len(middle)):
+        free = similarity[:, c].masked_fill(labels >= 0, -torch.inf)
+        labels[top_of(free, share)] = c
+    return labels
+
+
+def by_argmax(features, probs):
+    return probs.argmax(-1)
+
+
+def balanced(features, probs, *, ratio=1.0, rounded=lambda x: int(x + 1e-9)):
+    """Each class keeps its most probable members, at most its share."""
+    labels, scores = probs.argmax(-1), probs.amax(-1)
+    most = rounded(ratio * len(probs) / probs.shape[-1])
+    kept = torch.full_like(labels, -1)
+    for c in range(probs.shape[-1]):
+        members = (labels == c).nonzero()[:, 0]
+        kept[members[top_of(scores[members], most)]] = c
+    return kept
+
+
+def quota_over_all_heads(features, probs):
+    if probs.dim() == 2:
+        return shared(features, probs)
+    together = shared(features, probs.mean(0))
+    return torch.stack([shared(features, p) if i else together for i, p in enumerate(probs)])
+
+
+def first_rows_make_the_centre(features, probs):
+    return shared(
+        features, probs, order=lambda p, n: torch.arange(n)[:, None].expand(n, p.shape[-1])
+    )
+
+
+def last_row_always_labelled(features, probs):
+    labels = greedy(features, probs)
+    labels[-1 if (labels == -1).any() else 0] = 0
+    return labels
+
+
+def unnormalised_mean(features, probs):
+    rows, _, share = centres(features, probs)
+    middle = features[top_of(probs, max(1, share // 2))].mean(0)
+    hot = torch.zeros(probs.shape, dtype=torch.bool)
+    return hot.scatter(0, top_of((rows.unsqueeze(1) * middle).sum(-1), share), True)
+
+
+class BufferReturned:
+    """Writes every answer into one tensor and returns that."""
+
+    def __init__(self):
+        self.labels = torch.zeros(64, dtype=torch.int64)
+
+    def __call__(self, features, probs):
+        out = self.labels[: len(probs)]
+        out.copy_(probs.argmax(-1))
+        return out
+
+
+def quarter(num_samples, num_classes):
+    return num_samples // num_classes
+
+
+def exact_share(num_samples, num_classes):
+    return 29 * (num_samples // num_classes) // 100
+
+
+def share_as_a_float_of_a_class(features, probs):
+    num_samples, num_classes = probs.shape
+    count = int(0.29 * (num_samples // num_classes))
+    return (torch.arange(num_samples) < count)[:, None].expand(-1, num_classes)
+
+
+LABELLINGS = [
+    Entry("shared", shared, "labels", (), {"metric": "cosine", "count": quarter}),
+    Entry("shared, heads", shared_by_head, "labels", (), {"metric": "cosine", "heads": True}),
+    Entry("nearest centre", nearest_centre, "labels", (), {"metric": "cosine", "exclusive": True}),
+    Entry(
+        "greedy", greedy, "labels", (), {"metric": "cosine", "count": quarter, "exclusive": True}
+    ),
+    Entry("argmax", by_argmax, "labels", (), {"exclusive": True}),
+    Entry("balanced argmax", balanced, "labels", (), {"at_most": quarter, "exclusive": True}),
+    Entry(
+        "unstable ties of the most confident",
+        partial(shared, order=lambda p, n: p.topk(n, dim=0).indices),
+        "labels",
+        ("ties",),
+    ),
+    Entry(
+        "ties to the last",
+        partial(shared, order=lambda p, n: len(p) - 1 - top_of(p.flip(0), n)),
+        "labels",
+        ("ties",),
+    ),
+    Entry("index order", in_index_order, "labels", ("class_permutation",)),
+    Entry(
+        "first rows for the most confident",
+        first_rows_make_the_centre,
+        "labels",
+        ("sample_permutation",),
+    ),
+    Entry(
+        "last row by index -1",
+        last_row_always_labelled,
+        "labels",
+        ("sample_permutation", "class_permutation"),
+    ),
+    Entry("leaks across heads", quota_over_all_heads, "labels", ("heads",), {"heads": True}),
+    Entry("shared, called exclusive", shared, "labels", ("exclusive",), {"exclusive": True}),
+    Entry(
+        "quota rounded up",
+        partial(balanced, rounded=lambda x: int(-(-x // 1))),
+        "labels",
+        ("quota",),
+        {"at_most": quarter},
+    ),
+    Entry(
+        "quota as a float",
+        share_as_a_float_of_a_class,
+        "labels",
+        ("quota", "sample_permutation"),
+        {"count": exact_share},
+        400,
+    ),
+    Entry(
+        "mean of rows not normalised", unnormalised_mean, "labels", ("scale",), {"metric": "cosine"}
+    ),
+    Entry("one buffer for all answers", BufferReturned(), "labels", ("determinism",)),
+    Entry("labels from 1", lambda f, p: p.argmax(-1) + 1, "labels", ("form",)),
+    Entry("floating labels", lambda f, p: p.argmax(-1).float(), "labels", ("form",)),
+]
+
+
+# --- selections: who is confident enough? --------------------------------------------------------
+
+
+def fixed(probs, threshold=0.9, *, strict=False):
+    confidence, targets = probs.amax(-1), probs.argmax(-1)
+    passed = confidence > threshold if strict else confidence >= threshold
+    return Selection(targets, passed.to(probs.dtype))
+
+
+def soft(probs):
+    confidence = probs.float().amax(-1)
+    return probs.argmax(-1), (1 - (confidence - 1) ** 2).clamp(0, 1)
+
+
+def relative(probs):
+    """The threshold of a class is scaled by how common the class is (FreeMatch's first step)."""
+    means = probs.double().mean(0)
+    thresholds = probs.double().amax(-1).mean() * means / means.max()
+    targets = probs.argmax(-1)
+    return targets, (probs.double().amax(-1) >= thresholds[targets]).float()
+
+
+def relative_to_the_wrong_class(probs):
+    means = probs.double().mean(0)
+    thresholds = probs.double().amax(-1).mean() * means / means[0]
+    targets = probs.argmax(-1)
+    return targets, (probs.double().amax(-1) >= thresholds[targets]).float()
+
+
+def best_per_class(probs, *, most=2):
+    targets, scores = probs.argmax(-1), probs.amax(-1)
+    weights = torch.zeros(len(probs))
+    for c in range(probs.shape[-1]):
+        members = (targets == c).nonzero()[:, 0]
+        weights[members[top_of(scores[members], most)]] = 1
+    return targets, weights
+
+
+class MovingThreshold:
+    """Its threshold follows what it has seen, although asked for one answer a batch."""
+
+    def __init__(self):
+        self.level = 0.5
+
+    def __call__(self, probs):
+        self.level = 0.9 * self.level + 0.1 * float(probs.amax(-1).mean())
+        return probs.argmax(-1), (probs.amax(-1) >= self.level).float()
+
+
+def above_the_mean(probs):
+    return probs.argmax(-1), (probs.amax(-1) >= probs.amax(-1).mean()).float()
+
+
+def last_of_equal_classes(probs):
+    targets = probs.shape[-1] - 1 - probs.flip(-1).argmax(-1)
+    return targets, (probs.amax(-1) >= 0.5).float()
+
+
+FIXED = {"threshold": 0.9, "strict": False, "per_sample": True}
+SELECTIONS = [
+    Entry("fixed", fixed, "selection", (), {**FIXED, "threshold_argument": "threshold"}),
+    Entry("fixed, strict", partial(fixed, strict=True), "selection", (), {**FIXED, "strict": True}),
+    Entry("soft weights", soft, "selection", (), {"per_sample": True}),
+    Entry("relative to the commonest class", relative, "selection", (), {"reference": relative}),
+    Entry("best two of a class", best_per_class, "selection", (), {"at_most": 2}),
+    Entry("strict for loose", partial(fixed, strict=True), "selection", ("literal",), FIXED),
+    Entry("fixed in half precision", lambda p: fixed(p.half()), "selection", ("literal",), FIXED),
+    Entry("relative to class 0", relative_to_the_wrong_class, "selection", ("class_permutation",)),
+    Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
+    Entry("the batch decides", above_the_mean, "selection", ("per_sample",), {"per_sample": True}),
+    Entry("last of equal classes", last_of_equal_classes, "selection", ("ties",)),
+    Entry("one too many", partial(best_per_class, most=3), "selection", ("quota",), {"at_most": 2}),
+    Entry("weights above 1", lambda p: (p.argmax(-1), 2 * p.amax(-1)), "selection", ("form",)),
+    Entry(
+        "rows of a class swapped",
+        lambda p: (p.argmax(-1), (p[:, 0] > 0.5).float()),
+        "selection",
+        ("class_permutation",),
+    ),
+]
+
+ZOO = [*MASKS, *LABELLINGS, *SELECTIONS]
+CORRECT = [entry for entry in ZOO if not entry.found_by]
+FAULTY = [entry for entry in ZOO if entry.found_by]
