@@ -1,0 +1,155 @@
+"""All methods and all their ablations on digits, seed by seed; stops and goes on where it stopped.
+
+    python benchmarks/digits.py                           # everything, five seeds: about ten hours
+    python benchmarks/digits.py --only "rpsc" --seeds 0 1
+    python benchmarks/digits.py --dry-run                 # what there is, and what is done
+
+Each run is the program in `examples/` with the options of its configuration, and one JSON line of
+the results. Runs of one seed share stage 1, unless a configuration changes it; stages draw from
+seeds of their own, so that nothing but the seconds differs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+METHODS = ("spice", "rpsc", "scan")
+PACKAGES = ("torch", "kornia", "lightning", "numpy", "scikit-learn")
+STAGE_1 = ("--representation", "--backbone", "--data")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which runs, and where their results go."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Of the runs."""
+    only: str = ""
+    """Configurations whose name contains this."""
+    results: Path = ROOT / "benchmarks/results/digits.jsonl"
+    """One JSON line a run; runs that have one are left out."""
+    runs: Path | None = None
+    """Where the folders of the runs are kept; None for nowhere."""
+    options: str = ""
+    """Further options of every run, say "--joint.steps 10" for a trial."""
+    dry_run: bool = False
+    """Print what would run."""
+
+
+class Configuration(NamedTuple):
+    """One line of the tables: a method, and the options that make it."""
+
+    name: str
+    method: str
+    options: str
+
+
+def configurations() -> Iterator[Configuration]:
+    """The methods as they are, and then each with one thing changed."""
+    sys.path.insert(0, str(EXAMPLES))
+    for method in METHODS:
+        yield Configuration(method, method, "")
+    for method in METHODS:
+        for name, options in import_module(method).ABLATIONS.items():
+            yield Configuration(f"{method}: {name}", method, options)
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The results so far."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    """Writes all results, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial")
+    aside.write_text("".join(json.dumps(record) + "\n" for record in records))
+    aside.replace(path)
+
+
+def key(record: dict[str, Any]) -> tuple[str, str, int]:
+    """What makes a run the same as another."""
+    return record["configuration"], record["options"], record["seed"]
+
+
+def run(
+    configuration: Configuration, options: str, seed: int, folder: Path, encoder: Path | None
+) -> dict[str, Any]:
+    """Runs one program and gives its record."""
+    program = [sys.executable, str(EXAMPLES / f"{configuration.method}.py"), "digits"]
+    arguments = ["--seed", str(seed), "--out", str(folder), "--overwrite", "--no-pictures"]
+    arguments += shlex.split(options)
+    if encoder is not None:
+        arguments += ["--encoder-from", str(encoder)]
+    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
+    start = time.perf_counter()
+    subprocess.run([*program, *arguments], check=True, env={**os.environ, "PYTHONPATH": paths})
+    seconds = time.perf_counter() - start
+    metrics = json.loads((folder / "metrics.json").read_text())
+    # Where a run was kept is of no interest to anyone else.
+    settings = {k: v for k, v in metrics["settings"].items() if k not in ("out", "encoder_from")}
+    return {
+        "configuration": configuration.name,
+        "method": configuration.method,
+        "options": options,
+        "seed": seed,
+        "seconds": seconds,
+        "shares_stage_1": encoder is not None,
+        "scores": metrics["scores"],
+        "findings": metrics["findings"],
+        "settings": settings,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load_after": os.getloadavg()[2],
+        },
+    }
+
+
+def main(settings: Settings) -> None:
+    """Runs what is not done."""
+    records = read(settings.results)
+    done = {key(record) for record in records}
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = settings.runs or Path(temporary)
+        for seed in settings.seeds:
+            encoder: Path | None = None
+            for configuration in configurations():
+                if settings.only not in configuration.name:
+                    continue
+                options = f"{configuration.options} {settings.options}".strip()
+                if (configuration.name, options, seed) in done:
+                    continue
+                print(f"seed {seed}, {configuration.name}: {options or 'as it is'}", flush=True)
+                if settings.dry_run:
+                    continue
+                name = "".join(x if x.isalnum() else "-" for x in configuration.name)
+                folder = runs / f"{name}-{seed}"
+                shares = not any(option in configuration.options for option in STAGE_1)
+                taken = encoder if shares else None
+                records.append(run(configuration, options, seed, folder, taken))
+                write(settings.results, records)
+                if encoder is None and shares:
+                    encoder = folder
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

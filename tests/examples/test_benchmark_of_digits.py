@@ -1,0 +1,109 @@
+"""The sweep over digits goes on where it stopped, and its table comes from the raw file alone."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def module(name):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    made = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """The sweep, with runs that cost nothing and are written down."""
+    made = module("digits")
+    made.started = []
+
+    def run(configuration, options, seed, folder, encoder):
+        made.started.append((configuration.name, seed, encoder is not None))
+        if len(made.started) == made.stop_after:
+            raise KeyboardInterrupt
+        return record(configuration.name, options, seed)
+
+    made.stop_after = None
+    monkeypatch.setattr(made, "run", run)
+    return made
+
+
+def record(name, options="", seed=0, accuracy=0.5):
+    scores = [{"stage": f"{n} x", "accuracy": accuracy, "nmi": 0.25, "ari": 0.1} for n in (1, 2, 3)]
+    return {"configuration": name, "options": options, "seed": seed, "scores": scores}
+
+
+def test_a_sweep_goes_on_where_it_stopped(digits, tmp_path):
+    settings = digits.Settings(seeds=(0, 1), only="scan", results=tmp_path / "r.jsonl")
+    digits.stop_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        digits.main(settings)
+    first, digits.started, digits.stop_after = digits.started, [], None
+    digits.main(settings)
+    names = [name for name, _, _ in first[:4]]
+    assert names[0] == "scan"
+    assert first[:5] == [
+        *((name, 0, index > 0) for index, name in enumerate(names)),
+        ("scan", 1, False),
+    ]
+    # The one that was cut short comes first, and now has no stage 1 to take over.
+    assert digits.started[0] == (first[5][0], 1, False)
+    assert [key[:2] for key in digits.started] == [(name, 1) for name in names[1:]]
+    digits.started = []
+    digits.main(settings)
+    assert digits.started == []
+    assert len(digits.read(settings.results)) == 8
+
+
+def test_what_changes_stage_1_does_not_share_it(digits, tmp_path):
+    settings = digits.Settings(
+        seeds=(0,), results=tmp_path / "r.jsonl", options="--representation.epochs 1"
+    )
+    digits.main(settings)
+    names = [name for name, _, _ in digits.started]
+    assert len(names) == len(set(names)) > 30
+    assert [shared for _, _, shared in digits.started] == [False] + [True] * (len(names) - 1)
+
+
+def test_the_table_has_mean_and_deviation(tmp_path):
+    table = module("results_table")
+    records = [record("a", seed=seed, accuracy=x) for seed, x in enumerate((0.4, 0.5, 0.9))]
+    lines = table.table([*records, record("b", "--loss ce")]).splitlines()
+    assert lines[0].startswith("| configuration | options | seeds | k-means on the features ACC |")
+    assert lines[2].startswith("| a |  | 3 | 0.600 ± 0.265 | 0.250 ± 0.000 |")
+    assert lines[3].startswith("| b | `--loss ce` | 1 | 0.500 | 0.250 | 0.100 |")
+
+
+def test_a_stage_that_a_run_lacks_stays_empty():
+    short = record("a", seed=1)
+    del short["scores"][2]
+    row = module("results_table").table([record("a"), short]).splitlines()[2]
+    assert row.endswith("| 0.100 ± 0.000 |  |  |  |")
+
+
+def test_a_seed_that_counts_twice_is_refused():
+    with pytest.raises(ValueError, match="a: expected one run a seed, got 2 of 1"):
+        module("results_table").table([record("a"), record("a")])
+
+
+def test_a_document_is_filled_and_checked(tmp_path):
+    table = module("results_table")
+    raw, document = tmp_path / "digits.jsonl", tmp_path / "results.md"
+    raw.write_text(json.dumps(record("a")) + "\n")
+    document.write_text("before\n<!-- digits -->\nold\n<!-- /digits -->\nafter\n")
+    with pytest.raises(SystemExit, match="not that of the raw file"):
+        table.main(table.Settings(raw, document, check=True))
+    table.main(table.Settings(raw, document))
+    text = document.read_text()
+    assert text.startswith("before\n<!-- digits -->\n\n| configuration |")
+    assert text.endswith("|\n\n<!-- /digits -->\nafter\n")
+    table.main(table.Settings(raw, document, check=True))
+    document.write_text("nothing marked")
+    with pytest.raises(SystemExit, match="expected the lines <!-- digits -->"):
+        table.main(table.Settings(raw, document))
