@@ -218,3 +218,11 @@ def test_help_and_version_exit_with_0(capsys):
     assert stop.value.code == 0
     assert "--n-clusters" in capsys.readouterr().out
     assert main(["--version"]) == 0
+
+
+def test_the_first_bad_value_is_named_in_files_read_in_blocks(work, capsys, monkeypatch):
+    monkeypatch.setattr("pseudolabel.cli.reading._BLOCK_VALUES", 12)
+    rows = with_value(np.nan, row=9)
+    rows[11, 0] = np.inf
+    np.save("x.npy", rows)
+    assert "got nan in row 9, column 1," in refused(capsys, "cluster", "x.npy", "-k", 2)
