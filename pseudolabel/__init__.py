@@ -9,7 +9,12 @@ from pseudolabel.losses import (
     soft_contrastive_loss,
 )
 from pseudolabel.metrics import adjusted_rand_index, clustering_accuracy, normalized_mutual_info
-from pseudolabel.neighbors import NeighborBackend, nearest_neighbors
+from pseudolabel.neighbors import (
+    InvertedLists,
+    NeighborBackend,
+    RecallReport,
+    nearest_neighbors,
+)
 from pseudolabel.prototypes import (
     assign_labels,
     class_prototypes,
@@ -33,9 +38,11 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "ClusterHeads",
     "FixedThreshold",
+    "InvertedLists",
     "NeighborBackend",
     "Neighbors",
     "PseudoLabels",
+    "RecallReport",
     "ReliabilityReport",
     "ReliableLabels",
     "Selection",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pseudolabel.neighbors._scoring import Scorer
 from pseudolabel.neighbors._source import Source
 from pseudolabel.neighbors._sweep import Candidates, Sweep
 from pseudolabel.neighbors.backends import NeighborBackend, Proposals, make_proposals
+from pseudolabel.neighbors.lists import InvertedLists, ListSweep
 
 _MARGIN = 16  # candidates beyond k asked of an index, so that near ties rarely need a sweep
 
@@ -59,11 +61,14 @@ class Search:
             cached=self.plan.cached,
             elements=self.plan.elements,
         )
-        self.proposals: Proposals | None = make_proposals(
-            backend, source, self.frame, self.others + 1 + _MARGIN, memory
-        )
+        self.proposals: Proposals | None = None
+        if not isinstance(backend, InvertedLists):
+            self.proposals = make_proposals(
+                backend, source, self.frame, self.others + 1 + _MARGIN, memory
+            )
         self.advance: Callable[[], object] = lambda: None
         self._sweep: Sweep | None = None
+        self._lists: ListSweep | None = None
 
     def groups(self, first: int = 0) -> list[tuple[int, int]]:
         """Ranges of queries from ``first`` on, searched one after the other."""
@@ -83,6 +88,9 @@ class Search:
     def describe(self) -> dict[str, object]:
         """What the answer depends on, as JSON can hold it."""
         backend = self.backend if isinstance(self.backend, str) else type(self.backend).__name__
+        if isinstance(self.backend, InvertedLists):  # queries come in the order of the lists
+            lists = self.lists(self.backend).asked_lists[:, 0].numpy()
+            backend = f"{self.backend!r} {hashlib.blake2b(lists.tobytes()).hexdigest()[:16]}"
         return {
             "features": self.source.fingerprint(),
             "queries": None if self.asked is self.source else self.asked.fingerprint(),
@@ -101,6 +109,8 @@ class Search:
         if self.others == 0:
             nobody = rows.new_empty(len(rows), 0)
             yield Candidates(rows, nobody, nobody.bool())
+        elif isinstance(self.backend, InvertedLists):
+            yield from self.lists(self.backend).candidates(start, stop)
         elif self.proposals is not None:
             for some in torch.split(rows, self.plan.tile):
                 yield from self._proposed(some, self.proposals)
@@ -125,6 +135,12 @@ class Search:
             if fast != torch.float32 and not self._sweep.pays():
                 self._sweep = self._make_sweep(torch.float32)
         return self._sweep
+
+    def lists(self, backend: InvertedLists) -> ListSweep:
+        """The search through the lists around each query."""
+        if self._lists is None:
+            self._lists = ListSweep(self.sweep, self.nearest, backend)
+        return self._lists
 
     def _make_sweep(self, dtype: torch.dtype) -> Sweep:
         return Sweep(

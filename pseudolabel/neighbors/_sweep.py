@@ -78,16 +78,20 @@ class Sweep:
             )
             if self.own:
                 scores.scatter_(1, rows.unsqueeze(1), -torch.inf)
-            kth = scores.topk(self.k, dim=1).values[:, -1]
-            near = scores >= self.filter.floor(kth, encoded.slack).unsqueeze(1)
-            crowded = near.sum(1) > self.plan.crowd
-            if crowded.any():
-                yield _unlisted(rows[crowded])
-                near &= ~crowded.unsqueeze(1)
-            row, column = near.nonzero(as_tuple=True)
-            kept = Kept(row, column, scores[row, column])
-            yield self._candidates(kept, rows, kth, encoded.slack, ~crowded)
+            yield from self.among(rows, scores, encoded.slack)
             self.advance()
+
+    def among(self, rows: Tensor, scores: Tensor, slack: Tensor) -> Iterator[Candidates]:
+        """Candidates among some columns, given all scores of ``(B, n)``, -inf at the own."""
+        kth = scores.topk(self.k, dim=1).values[:, -1]
+        near = scores >= self.filter.floor(kth, slack).unsqueeze(1)
+        row, column = near.nonzero(as_tuple=True)
+        crowded = torch.bincount(row, minlength=len(rows)) > self.plan.crowd
+        kept = Kept(row, column, scores[row, column]).where(~crowded[row])
+        yield self._candidates(kept, rows, kth, slack, ~crowded)
+        if crowded.any():
+            nobody = rows.new_empty(int(crowded.sum()), 0)
+            yield Candidates(rows[crowded], nobody, nobody.bool(), listed=False)
 
     def by_tiles(self, start: int, stop: int) -> Iterator[Candidates]:
         """Candidates of the queries from ``start`` to ``stop``, which is a group."""
@@ -162,8 +166,3 @@ class Sweep:
         indices, scores = indices[listed], scores[listed]
         certain = self.filter.certain(scores, kth[listed], slack[listed])
         return Candidates(rows[listed], indices.long(), certain)
-
-
-def _unlisted(rows: Tensor) -> Candidates:
-    nobody = rows.new_empty(len(rows), 0)
-    return Candidates(rows, nobody, nobody.bool(), listed=False)
