@@ -190,7 +190,7 @@ def train_heads(
     def evaluate(after: int) -> None:
         nonlocal kept
         losses, logits = task.judge(learner), learner.logits(images, views.clean)
-        history.append(Snapshot(after, logits.cpu(), losses.cpu()))
+        history.append(Snapshot.of(after, logits, losses))
         index = select_head(losses)
         loss = float(losses[index])
         if after and (kept is None or settings.keep == "last" or loss < kept[0]):

@@ -16,19 +16,31 @@ from common.measures import Findings, find, linear_probe
 from common.timing import metered
 from pseudolabel import adjusted_rand_index, clustering_accuracy, normalized_mutual_info
 
+MAPPED = 3000  # images in a map of a snapshot
+
 
 class Snapshot(NamedTuple):
-    """What heads said of every image at some time of their training.
+    """What heads said of the images at some time of their training, on the CPU.
 
     Attributes:
         after: Rounds or steps of training before it.
-        logits: ``(H, N, K)``, on the CPU.
+        clusters: int64 ``(H, N)``.
+        sample: Logits ``(H, n, K)`` of at most 3,000 images, evenly spaced, for a map.
         losses: ``(H,)``, label-free, that the heads are selected by, or None.
     """
 
     after: int
-    logits: Tensor
+    clusters: Tensor
+    sample: Tensor
     losses: Tensor | None
+
+    @classmethod
+    def of(cls, after: int, logits: Tensor, losses: Tensor | None) -> Snapshot:
+        """Of logits ``(H, N, K)``, which take too much memory to keep many."""
+        sample = logits[:, :: -(-logits.shape[1] // MAPPED)]
+        return cls(
+            after, logits.argmax(-1).cpu(), sample.cpu(), None if losses is None else losses.cpu()
+        )
 
 
 class Score(NamedTuple):
@@ -160,8 +172,7 @@ def _moment(moment: Snapshot, truth: Tensor | None) -> dict[str, Any]:
     if moment.losses is not None:
         said["losses"] = moment.losses.tolist()
     if truth is not None:
-        heads = moment.logits.argmax(-1)
-        said["accuracies"] = [clustering_accuracy(clusters, truth) for clusters in heads]
+        said["accuracies"] = [clustering_accuracy(head, truth) for head in moment.clusters]
     return said
 
 

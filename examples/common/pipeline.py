@@ -185,7 +185,7 @@ class Pipeline(Generic[SettingsType]):
                 title=name,
                 compiled=self.settings.compile,
             )
-            result.clusters = trained.history[-1].logits[0].argmax(-1)
+            result.clusters = trained.history[-1].clusters[0]
             result.held_out = self._predict_held_out(trained.network)
             result.features = self._probed(trained.network[0])
             result.history = trained.history

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from common.evaluation import Snapshot
 
-MAPPED = 3000  # images in each of several maps
+MAPPED = 10_000  # images in a map at most, evenly spaced
 UNRELIABLE = "#b9b9b9"
 RELIABLE = "#1b6ca8"
 
@@ -64,8 +64,10 @@ def embedding_map(
         members: int64 ``(K, columns)``: the first image of each row marks its cluster.
         seed: Of the map.
     """
+    total, step = len(features), -(-len(features) // MAPPED)
+    features, labels, reliable = features[::step], labels[::step], reliable[::step]
     rows = normalize(features, dim=1).numpy()
-    places = TSNE(init="pca", perplexity=30, random_state=seed).fit_transform(rows)
+    places = _tsne(rows, seed)
     figure = Figure(figsize=(12, 6.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axis in (left, right):
@@ -87,7 +89,8 @@ def embedding_map(
     _scatter(right, places[~kept], UNRELIABLE, f"not reliable ({(~kept).sum()})")
     right.set_title("by reliability")
     right.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, markerscale=3)
-    figure.suptitle(f"t-SNE map of the learned embeddings of {len(places):,} images", fontsize=14)
+    shown = f"{len(places):,}" if len(places) == total else f"{len(places):,} of {total:,}"
+    figure.suptitle(f"t-SNE map of the learned embeddings of {shown} images", fontsize=14)
     return figure
 
 
@@ -130,17 +133,19 @@ def training_maps(history: list[Snapshot], head: int, *, seed: int) -> Figure:
     figure = Figure(figsize=(3.6 * len(shown), 4), layout="constrained")
     for axis, index in zip(figure.subplots(1, len(shown)), shown, strict=True):
         moment = history[index]
-        step = -(-moment.logits.shape[1] // MAPPED)
-        logits = moment.logits[head, ::step]
-        perplexity = min(30, len(logits) / 4)
-        tsne = TSNE(init="pca", perplexity=perplexity, random_state=seed)
-        places = tsne.fit_transform(logits.softmax(-1).numpy())
+        logits = moment.sample[head]
+        places = _tsne(logits.softmax(-1).numpy(), seed)
         clusters = logits.argmax(-1).numpy()
         axis.scatter(*places.T, s=4, c=clusters, cmap="tab10" if logits.shape[1] <= 10 else "turbo")
         axis.set(title=f"after {moment.after} rounds", xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     figure.suptitle("t-SNE maps of the selected head's predictions, coloured by cluster")
     return figure
+
+
+def _tsne(rows: np.ndarray, seed: int) -> np.ndarray:
+    tsne = TSNE(init="pca", perplexity=min(30, len(rows) / 4), random_state=seed)
+    return tsne.fit_transform(rows)
 
 
 def picture(image: Tensor) -> np.ndarray:

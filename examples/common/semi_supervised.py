@@ -153,7 +153,7 @@ def train_jointly(
         regular = settings.evaluate_every and step % settings.evaluate_every == 0
         if regular or step == settings.steps:
             logits = in_eval_mode(fabric, average.module, images, views.clean)
-            history.append(Snapshot(step, logits.unsqueeze(0).cpu(), None))
+            history.append(Snapshot.of(step, logits.unsqueeze(0), None))
 
     network.train()
     fit(

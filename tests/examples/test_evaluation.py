@@ -1,6 +1,6 @@
 import pytest
 import torch
-from common.evaluation import Scoreboard, kmeans_on_sphere
+from common.evaluation import MAPPED, Scoreboard, Snapshot, kmeans_on_sphere
 
 
 def test_a_stage_is_scored_against_the_truth():
@@ -40,3 +40,29 @@ def test_kmeans_on_the_sphere_ignores_lengths():
     features = torch.tensor([[1.0, 0.0], [9.0, 0.1], [0.0, 1.0], [0.1, 7.0]])
     labels = kmeans_on_sphere(features, 2, seed=0).tolist()
     assert labels[0] == labels[1] != labels[2] == labels[3]
+
+
+def test_a_snapshot_keeps_little_of_many_images():
+    logits = torch.randn(2, 7001, 3)
+    snapshot = Snapshot.of(4, logits, None)
+    assert torch.equal(snapshot.clusters, logits.argmax(-1))
+    assert torch.equal(snapshot.sample, logits[:, ::3])
+    assert snapshot.sample.shape[1] <= MAPPED
+
+
+def test_a_stage_may_find_no_clusters():
+    board = Scoreboard(torch.tensor([0, 1]))
+    with board.stage("nothing"):
+        pass
+    assert board.scores[0].accuracy is None
+    assert "nothing" in str(board)
+
+
+def test_held_out_images_are_scored_by_their_own_truth():
+    board = Scoreboard(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0]))
+    with board.stage("a stage") as result:
+        result.clusters = torch.tensor([1, 1, 0, 0])
+        result.held_out = torch.tensor([1, 0, 0])
+    assert board.scores[0].accuracy == 1
+    assert board.scores[0].held_out[0] == pytest.approx(2 / 3)
+    assert "held-out ACC" in str(board)

@@ -129,10 +129,10 @@ def test_the_best_head_of_all_rounds_or_the_best_of_the_last(fabric, encoder, im
     best = trained["last"].history[1:][min(range(6), key=losses.__getitem__)]
     assert min(losses) < losses[-1], "the case shows nothing"
     assert trained["best"].index == best.losses.argmin()
-    kept = best.logits[trained["best"].index].softmax(-1)
+    kept = best.sample[trained["best"].index].softmax(-1)
     torch.testing.assert_close(trained["best"].probs, kept)
     last = trained["last"].history[-1]
-    torch.testing.assert_close(trained["last"].probs, last.logits[last.losses.argmin()].softmax(-1))
+    torch.testing.assert_close(trained["last"].probs, last.sample[last.losses.argmin()].softmax(-1))
 
 
 def network_of(encoder):
