@@ -11,6 +11,7 @@ import torch
 from common import pipeline
 from common.data import load
 from common.settings import command_line
+from PIL import Image
 from safetensors.torch import load_file
 
 METHODS = ("spice", "rpsc", "scan")
@@ -174,3 +175,20 @@ def test_held_out_images_are_scored_and_not_trained_on(runs, tmp_path):
     assert (other / "labels.csv").read_bytes() == (runs("spice") / "labels.csv").read_bytes()
     scores = metrics_of(other)["scores"]
     assert [len(score["held_out"] or []) for score in scores] == [0, 0, 3, 0, 3]
+
+
+def test_a_folder_of_images_without_labels(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for index, image in enumerate(torch.randint(256, (60, 12, 12, 3), dtype=torch.uint8)):
+        Image.fromarray(image.numpy()).save(tmp_path / "photos" / f"{index}.png")
+    options = ["--data.name", "folder", "--data.root", str(tmp_path / "photos")]
+    options += ["--data.size", "12", "--data.num-classes", "3", "--heads.evaluate-every", "1"]
+    folder = run("rpsc", tmp_path / "run", *options, "--pictures", load=load)
+    scores = metrics_of(folder)["scores"]
+    assert all(score["accuracy"] is None for score in scores)
+    assert "losses" in scores[2]["history"][0]
+    measured = {"accuracy.png", "confusion.png", "purity.png"}
+    assert {path.name for path in folder.iterdir()} == (NUMBERS | PICTURES) - measured
+    rows = list(csv.DictReader((folder / "labels.csv").open()))
+    assert len(rows) == 60
+    assert {int(row["label"]) for row in rows} <= {0, 1, 2}
