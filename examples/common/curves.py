@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -70,6 +71,18 @@ def head_curves(scores: Sequence[Score]) -> Figure:
         _dress(axes[1], "Accuracy of the heads", "rounds of training", "accuracy")
     for axis in axes:
         axis.legend(frameon=False)
+    return figure
+
+
+def joint_curve(history: Sequence[dict[str, Any]]) -> Figure:
+    """The accuracy along stage 3 (RPSC's Fig. 4, where two runs are compared).
+
+    Args:
+        history: Of `common.evaluation.Score`, with accuracies.
+    """
+    figure, axis = _figure("Accuracy along the joint training", "steps of training", "accuracy")
+    steps = [moment["after"] for moment in history]
+    axis.plot(steps, [moment["accuracies"][0] for moment in history], "o-", color=COLOURS[0])
     return figure
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from common.attention import attention_maps
 from common.augmentation import View
 from common.clustering import TrainedHead
-from common.curves import accuracy_curves, confusion_matrix, head_curves, purity_curve
+from common.curves import accuracy_curves, confusion_matrix, head_curves, joint_curve, purity_curve
 from common.evaluation import Scoreboard
 from common.measures import Findings
 from common.network import Architecture
@@ -128,6 +128,8 @@ def _write_pictures(
         pictures["accuracy.png"] = accuracy_curves(findings)
         pictures["purity.png"] = purity_curve(findings)
         pictures["confusion.png"] = confusion_matrix(findings.confusion)
+        if len(board.scores[-1].history or []) > 1:
+            pictures["joint.png"] = joint_curve(board.scores[-1].history)
     for name, figure in pictures.items():
         folder.write(name, lambda path, figure=figure: figure.savefig(path, dpi=150))
 

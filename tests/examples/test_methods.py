@@ -26,6 +26,7 @@ PICTURES = {
     "confusion.png",
     "embeddings.png",
     "heads.png",
+    "joint.png",
     "prototypes.png",
     "purity.png",
     "reliability.png",
@@ -187,7 +188,7 @@ def test_a_folder_of_images_without_labels(tmp_path):
     scores = metrics_of(folder)["scores"]
     assert all(score["accuracy"] is None for score in scores)
     assert "losses" in scores[2]["history"][0]
-    measured = {"accuracy.png", "confusion.png", "purity.png"}
+    measured = {"accuracy.png", "confusion.png", "joint.png", "purity.png"}
     assert {path.name for path in folder.iterdir()} == (NUMBERS | PICTURES) - measured
     rows = list(csv.DictReader((folder / "labels.csv").open()))
     assert len(rows) == 60
