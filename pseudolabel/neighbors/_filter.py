@@ -24,6 +24,7 @@ from torch import Tensor
 
 from pseudolabel.neighbors._source import Source
 
+_ENCODED_ELEMENTS = 2**18  # at a time, in float64
 _PIECES = {torch.float32: 1, torch.bfloat16: 3, torch.float16: 3}  # that hold a float32 together
 
 
@@ -89,6 +90,12 @@ class Filter:
 
     def encode(self, x: Tensor) -> Encoded:
         """Rows whose products with `mirrored` rows are the scores, and their slack."""
+        some = torch.split(x, max(1, _ENCODED_ELEMENTS // x.shape[1]))
+        pieces = [self._encode(rows) for rows in some]
+        rows, slack = (torch.cat(fields) for fields in zip(*pieces, strict=True))
+        return Encoded(rows, slack)
+
+    def _encode(self, x: Tensor) -> Encoded:
         plain = self.frame.rows(x)
         rows = plain.to(self.dtype)
         norm = torch.linalg.vector_norm(plain, dim=-1)

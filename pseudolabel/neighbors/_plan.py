@@ -68,10 +68,10 @@ def make_plan(total: int, asked: int, width: int, k: int, memory: int) -> Plan:
     tiled = total >= _TILED_FROM and asked >= _TILED_FROM // 4 and rank * 8 <= sample
 
     tile = _TILE
-    while _tile_bytes(tile, width, room if tiled else k) > memory // 8:
+    while _tile_bytes(tile, sample, width, room if tiled else k) > memory // 4:
         tile //= 2
         if tile < _SMALLEST_TILE:
-            least = 8 * _tile_bytes(_SMALLEST_TILE, width, room if tiled else k)
+            least = 4 * _tile_bytes(_SMALLEST_TILE, sample, width, room if tiled else k)
             wrong_value("memory_limit", f"at least {least} bytes for this k and shape", memory)
     wide = max(1, min(_WIDE_SCORES, memory // 64) // total)
     held = 4 * width + room * _BYTES_OF_ENTRY
@@ -89,6 +89,6 @@ def make_plan(total: int, asked: int, width: int, k: int, memory: int) -> Plan:
     )
 
 
-def _tile_bytes(tile: int, width: int, candidates: int) -> int:
+def _tile_bytes(tile: int, sample: int, width: int, candidates: int) -> int:
     """Of a tile's scores and masks, and of its rows' candidates while they are scored."""
-    return tile * (tile * 16 + width * 16 + candidates * _BYTES_OF_PAIR)
+    return tile * (max(tile, sample) * 4 + tile * 2 + width * 16 + candidates * _BYTES_OF_PAIR)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pseudolabel._checks import values_are_checked, wrong_type, wrong_value
 
-_BLOCK_ELEMENTS = 2**21  # of features converted at a time
+_BLOCK_ELEMENTS = 2**18  # of features converted at a time
 
 
 class Source:

@@ -56,14 +56,18 @@ class Strip:
         self.settled = torch.ones_like(guess, dtype=torch.bool)
         self.pieces: list[Kept] = []
 
-    def keep(self, scores: Tensor, column: int) -> None:
-        """Takes from ``(B, n)`` scores of the columns from ``column`` on."""
-        row, place = _where(self._reaching(scores, self.limit.unsqueeze(1)))
+    def keep(self, scores: Tensor, column: int, scratch: Tensor) -> None:
+        """Takes from ``(B, n)`` scores of the columns from ``column`` on.
+
+        ``scratch`` is a bool tensor of at least ``B n`` places: a new one for every tile, freed
+        between what is kept of two tiles, would leave memory full of holes.
+        """
+        row, place = _where(self._reaching(scores, self.limit.unsqueeze(1), scratch))
         self._append(row, place + column, scores[row, place])
 
-    def keep_transposed(self, scores: Tensor, column: int) -> None:
+    def keep_transposed(self, scores: Tensor, column: int, scratch: Tensor) -> None:
         """The same from ``(n, B)`` scores, without turning them over."""
-        place, row = _where(self._reaching(scores, self.limit))
+        place, row = _where(self._reaching(scores, self.limit, scratch))
         self._append(row, place + column, scores[place, row])
 
     def thin_out(self) -> Kept:
@@ -87,11 +91,12 @@ class Strip:
         self.pieces = [Kept(kept.rows.int(), kept.columns, kept.scores)]
         return kept
 
-    def _reaching(self, scores: Tensor, limit: Tensor) -> Tensor:
+    def _reaching(self, scores: Tensor, limit: Tensor, scratch: Tensor) -> Tensor:
+        hits = scratch[: scores.numel()].view(scores.shape)
         if scores.dtype == torch.bfloat16 and self.positive:
             # Above 0, floats are in the order of their bits, which are compared twice as fast.
-            return scores.view(torch.int16) >= limit.view(torch.int16)
-        return scores >= limit
+            scores, limit = scores.view(torch.int16), limit.view(torch.int16)
+        return torch.ge(scores, limit, out=hits)
 
     def _append(self, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
         self.pieces.append(Kept(rows.int(), columns.int(), scores))

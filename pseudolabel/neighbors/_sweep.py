@@ -96,7 +96,12 @@ class Sweep:
     def by_tiles(self, start: int, stop: int) -> Iterator[Candidates]:
         """Candidates of the queries from ``start`` to ``stop``, which is a group."""
         tile = self.plan.tile
-        strips = [self._strip(first, min(first + tile, stop)) for first in range(start, stop, tile)]
+        scratch = self.sampled.new_empty(tile * max(tile, self.plan.sample))
+        hits = scratch.new_empty(tile * tile, dtype=torch.bool)
+        strips = [
+            self._strip(first, min(first + tile, stop), scratch)
+            for first in range(start, stop, tile)
+        ]
         for first in range(0, len(self.source), tile):
             mirror = None
             if self.own and start <= first < stop:
@@ -108,12 +113,12 @@ class Sweep:
             for strip in strips:
                 if mirror is not None and strip.first > first:
                     break  # those came with the mirrored tile
-                scores = self.filter.scores(strip.encoded.rows, columns)
+                scores = self._scores(strip.encoded.rows, columns, scratch)
                 if strip is mirror:
                     scores.fill_diagonal_(-torch.inf)
-                strip.keep(scores, first)
+                strip.keep(scores, first, hits)
                 if mirror is not None and strip is not mirror:
-                    mirror.keep_transposed(scores, strip.first)
+                    mirror.keep_transposed(scores, strip.first, hits)
                 self.advance()
         unsettled = []
         while strips:
@@ -129,8 +134,9 @@ class Sweep:
     def _columns(self) -> Iterator[Tensor]:
         """Encoded rows of the source, a block at a time, from a copy if there is room for one."""
         if self._copy is None:
-            blocks = (self.filter.encode(block).rows for block in self.source.blocks())
-            columns = (self.filter.mirrored(rows) for rows in blocks)
+            size, total = self.plan.tile, len(self.source)
+            blocks = (self.source[first : first + size] for first in range(0, total, size))
+            columns = (self.filter.mirrored(self.filter.encode(block).rows) for block in blocks)
             if not self.plan.cached:
                 return columns
             self._copy = list(columns)
@@ -152,9 +158,13 @@ class Sweep:
         more = self.k * (near.sum(1, dtype=torch.float32).mean().item() / self.plan.rank - 1)
         return more * _PRODUCTS_A_CANDIDATE < len(self.source) * self.source.dimension
 
-    def _strip(self, first: int, stop: int) -> Strip:
+    def _scores(self, rows: Tensor, columns: Tensor, scratch: Tensor) -> Tensor:
+        out = scratch[: len(rows) * len(columns)].view(len(rows), len(columns))
+        return self.filter.scores(rows, columns, out=out)
+
+    def _strip(self, first: int, stop: int, scratch: Tensor) -> Strip:
         encoded = self.filter.encode(self.asked[first:stop])
-        guess = self.filter.scores(encoded.rows, self.sampled)
+        guess = self._scores(encoded.rows, self.sampled, scratch)
         kth = guess.topk(self.plan.rank, dim=1).values[:, -1].contiguous()
         return Strip(first, encoded, kth, self.filter, self.k, self.plan.room)
 

@@ -153,7 +153,8 @@ def test_a_query_settles_only_if_nobody_near_its_kth_score_was_left_out():
     encoded = _filter.Encoded(torch.eye(2, 3), torch.tensor([0.1, 0.1]))
     strip = _strip.Strip(0, encoded, torch.tensor([0.9, 0.9]), rounded, 2, 100)
     # The second row's 2nd score is 0.82, and 0.79 could be nearer: it was not kept.
-    strip.keep(torch.tensor([[0.95, 0.91, 0.79, 0.82], [0.95, 0.82, 0.79, 0.81]]), 0)
+    scores = torch.tensor([[0.95, 0.91, 0.79, 0.82], [0.95, 0.82, 0.79, 0.81]])
+    strip.keep(scores, 0, torch.empty(8, dtype=torch.bool))
     kept = strip.thin_out()
     assert strip.settled.tolist() == [True, False]
     assert kept.columns[kept.rows == 0].tolist() == [0, 1, 3]
