@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.metadata
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # Debian's dataset-fashion-mnist
 
@@ -31,34 +33,31 @@ def timed(function: Callable[[], Any], repeats: int, device: str = "cpu") -> dic
     return {"seconds": statistics.median(runs), "runs": runs}
 
 
-def features(name: str, samples: int | None, dimension: int, seed: int) -> torch.Tensor:
-    """Float32 rows of a data set, or isotropic ones, in random order."""
+def features(name: str, samples: int, dimension: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Float32 rows in random order, and labels: a data set's, or the nearest of ten directions."""
     generator = torch.Generator().manual_seed(seed)
     if name == "isotropic":
-        return torch.randn(samples or 10_000, dimension, generator=generator)
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        rows = torch.from_numpy(load_digits().data).float()
-    elif name == "fashion-mnist":
-        parts = []
-        for split in ("train", "t10k"):
-            with gzip.open(FASHION_MNIST / f"{split}-images-idx3-ubyte.gz") as file:
-                parts.append(np.frombuffer(file.read(), dtype=np.uint8, offset=16).reshape(-1, 784))
-        rows = torch.from_numpy(np.concatenate(parts)).float()
-    else:
-        rows = torch.from_numpy(np.load(name)).float()
-    return rows[torch.randperm(len(rows), generator=generator)[:samples]]
+        rows = torch.randn(samples, dimension, generator=generator)
+        return rows, (rows @ torch.randn(dimension, 10, generator=generator)).argmax(1)
+    images, classes = [], []
+    for split in ("train", "t10k"):
+        images.append(_idx(f"{split}-images-idx3-ubyte.gz", 16).reshape(-1, 784))
+        classes.append(_idx(f"{split}-labels-idx1-ubyte.gz", 8))
+    order = torch.randperm(70_000, generator=generator)[:samples]
+    rows = torch.from_numpy(np.concatenate(images)).float()[order]
+    return rows, torch.from_numpy(np.concatenate(classes)).long()[order]
 
 
-def write_result(path: Path, settings: dict[str, Any], results: dict[str, Any]) -> None:
-    """Writes a result with its provenance, whole or not at all."""
-    import faiss
-    import sklearn
+def _idx(file: str, header: int) -> np.ndarray:
+    with gzip.open(FASHION_MNIST / file) as opened:
+        return np.frombuffer(opened.read(), dtype=np.uint8, offset=header)
 
-    record = {
-        "settings": settings,
-        "results": results,
+
+def provenance(*packages: str) -> dict[str, Any]:
+    """Machine and versions, those of some more packages too."""
+    names = ["torch", "numpy", "faiss", "scikit-learn", *packages]
+    distributions = {"faiss": "faiss-cpu"}
+    return {
         "machine": {
             "processor": _processor(),
             "cores": os.cpu_count(),
@@ -67,12 +66,25 @@ def write_result(path: Path, settings: dict[str, Any], results: dict[str, Any]) 
         },
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "faiss": faiss.__version__,
-            "scikit-learn": sklearn.__version__,
+            **{name: _version(distributions.get(name, name)) for name in names},
         },
     }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def write_result(path: Path, settings: dict[str, Any], results: dict[str, Any]) -> None:
+    """Writes a result with its provenance."""
+    write_json(path, {"settings": settings, "results": results, **provenance()})
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".partial")
     aside.write_text(json.dumps(record, indent=2, default=str) + "\n")

@@ -25,7 +25,6 @@ from torch import Tensor
 from pseudolabel.neighbors._source import Source
 
 _ENCODED_ELEMENTS = 2**18  # at a time, in float64
-_PIECES = {torch.float32: 1, torch.bfloat16: 3, torch.float16: 3}  # that hold a float32 together
 
 
 class Frame:
@@ -75,7 +74,16 @@ class Encoded(NamedTuple):
 
 
 class Filter:
-    """Rows of few bits, their products, and how far those may be off.
+    r"""Rows of few bits, their products, and how far those may be off.
+
+    Rows are rounded about their mean :math:`c`, which makes the errors small, too: with
+    :math:`o_i = a_i \cdot c - c^2 / 2` under the cosine and :math:`o_i = -(a_i - c)^2 / 2` for
+    distances,
+
+    .. math:: g_{ij} = (a_i - c) \cdot (a_j - c) + o_i + o_j
+
+    is one product of rows that carry their :math:`o`, in pieces that add up to a float32, beside
+    as many ones. Cosines of float32 rows are close enough without.
 
     Args:
         frame: The rows before they are rounded.
@@ -84,9 +92,15 @@ class Filter:
 
     def __init__(self, frame: Frame, dtype: torch.dtype) -> None:
         self.frame, self.dtype = frame, dtype
+        self.pieces = 3 if dtype != torch.float32 else int(frame.metric == "euclidean")
+        self.mean = torch.zeros_like(frame.scale)
+        if frame.metric == "cosine" and self.pieces:
+            total = len(frame.sources[0])
+            means = [frame.rows(block).sum(0) / total for block in frame.sources[0].blocks()]
+            self.mean = torch.stack(means).sum(0)
         blocks = (block for rows in frame.sources for block in rows.blocks())
-        plain = (frame.rows(block) for block in blocks)
-        self.coarsest = torch.stack([self._off(rows, rows.to(dtype)).max() for rows in plain]).max()
+        worst = [self._largest(*self._shifted(block)) for block in blocks]
+        self.longest, self.farthest, self.coarsest = torch.stack(worst).amax(0)
 
     def encode(self, x: Tensor) -> Encoded:
         """Rows whose products with `mirrored` rows are the scores, and their slack."""
@@ -95,25 +109,36 @@ class Filter:
         rows, slack = (torch.cat(fields) for fields in zip(*pieces, strict=True))
         return Encoded(rows, slack)
 
-    def _encode(self, x: Tensor) -> Encoded:
-        plain = self.frame.rows(x)
-        rows = plain.to(self.dtype)
-        norm = torch.linalg.vector_norm(plain, dim=-1)
-        # |a.b - a'.b'| <= |a - a'| |b| + |a'| |b - b'|, the other row of norm at most 1.
-        off = self._off(plain, rows)
-        error = off + (norm + off) * self.coarsest
+    def _shifted(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Float64 rows about the mean, and the offsets of their products."""
+        rows = self.frame.rows(x)
         if self.frame.metric == "euclidean":
-            half = norm.square().unsqueeze(-1) / 2
-            pieces = []
-            for _ in range(_PIECES[self.dtype]):
-                pieces.append((-half).to(self.dtype))
-                half = half + pieces[-1].double()
-            rows = torch.cat([rows, *pieces, *(torch.ones_like(piece) for piece in pieces)], dim=-1)
-        # Adding n products in any order is off by about n u times the sum of their sizes, which is
-        # at most |a| |b| + |a|^2 / 2 + |b|^2 / 2.
-        summing = (rows.shape[-1] + 32) * _summing_roundoff(self.dtype)
+            return rows, rows.square().sum(1) / -2
+        offset = (rows * self.mean).sum(1) - self.mean.square().sum() / 2
+        return rows - self.mean, offset if self.pieces else 0 * offset
+
+    def _largest(self, rows: Tensor, offset: Tensor) -> Tensor:
+        """The largest norm, offset and rounding of some rows."""
+        norm = torch.linalg.vector_norm(rows, dim=1)
+        off = self._off(rows, rows.to(self.dtype))
+        return torch.stack([norm.max(), offset.abs().max(), off.max()])
+
+    def _encode(self, x: Tensor) -> Encoded:
+        plain, offset = self._shifted(x)
+        rows = plain.to(self.dtype)
+        # |a.b - a'.b'| <= |a - a'| |b| + |a'| |b - b'|
+        norm, off = torch.linalg.vector_norm(plain, dim=1), self._off(plain, rows)
+        error = off * self.longest + (norm + off) * self.coarsest
+        pieces, rest = [], offset.unsqueeze(1)
+        for _ in range(self.pieces):
+            pieces.append(rest.to(self.dtype))
+            rest = rest - pieces[-1].double()
+        rows = torch.cat([rows, *pieces, *(torch.ones_like(piece) for piece in pieces)], dim=1)
+        # Adding n products in any order is off by about n u times the sum of their sizes.
+        summing = (rows.shape[1] + 32) * _summing_roundoff(self.dtype)
         summing = summing / (1 - summing) if summing < 1 else float("inf")
-        error = error + summing * (norm + 1).square()
+        sizes = norm * self.longest + offset.abs() + self.farthest
+        error = error + summing * (sizes + self.coarsest)
         return Encoded(rows, (2.001 * error).float())
 
     def _off(self, plain: Tensor, rows: Tensor) -> Tensor:
@@ -122,13 +147,11 @@ class Filter:
         return off + self.frame.error
 
     def mirrored(self, rows: Tensor) -> Tensor:
-        """Encoded rows as the other side of a product needs them."""
-        if self.frame.metric == "cosine":
+        """Encoded rows as the other side of a product needs them: ones first, then offsets."""
+        if self.pieces == 0:
             return rows
-        pieces = _PIECES[self.dtype]
-        return torch.cat(
-            [rows[:, : -2 * pieces], rows[:, -pieces:], rows[:, -2 * pieces : -pieces]], 1
-        )
+        start, middle = rows.shape[1] - 2 * self.pieces, rows.shape[1] - self.pieces
+        return torch.cat([rows[:, :start], rows[:, middle:], rows[:, start:middle]], dim=1)
 
     def scores(self, rows: Tensor, mirrored: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Scores ``(B, n)``, on a GPU in float32."""

@@ -158,23 +158,25 @@ class Scorer:
         # Block by block of the source, so that its rows stay in the cache.
         size = max(1, self.elements // self.source.dimension)
         row, place = (~barred).nonzero(as_tuple=True)
-        block, order = (indices[row, place] // size).sort(stable=True)
-        row, place = row[order], place[order]
-        ends = torch.bincount(block, minlength=-(-len(self.source) // size)).cumsum(0).tolist()
+        wanted, listed = indices[row, place], None
+        if not self.cached:  # then only those that are candidates are read
+            listed, wanted = torch.unique(wanted, return_inverse=True)
+        block, order = (wanted // size).sort(stable=True)
+        row, place, wanted = row[order], place[order], wanted[order]
+        ends = torch.bincount(block).cumsum(0).tolist()
         for number, (first, last) in enumerate(pairwise([0, *ends])):
             if first < last:
-                some = slice(first, last)
-                right = self._block(number * size, size)
-                columns = indices[row[some], place[some]] - number * size
-                pattern = _pattern(row[some], columns, (len(left), len(right)))
+                some, start = slice(first, last), number * size
+                right = self._block(start, size, listed)
+                pattern = _pattern(row[some], wanted[some] - start, (len(left), len(right)))
                 products = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0)
                 dots[row[some], place[some]] = products.values()
         return dots
 
-    def _block(self, start: int, size: int) -> Tensor:
-        """Rows of the source, from a copy if there is room for one."""
-        if not self.cached:
-            return self._rows(self.source[start : start + size])
+    def _block(self, start: int, size: int, listed: Tensor | None) -> Tensor:
+        """Rows of the source, or of those listed; from a copy if there is room for one."""
+        if listed is not None:
+            return self._rows(self.source[listed[start : start + size]])
         if self._copy is None:
             self._copy = torch.cat([self._rows(block) for block in self.source.blocks()])
         return self._copy[start : start + size]

@@ -18,7 +18,7 @@ from pseudolabel.neighbors._scoring import Scorer
 from pseudolabel.neighbors._source import Source
 from pseudolabel.neighbors._sweep import Candidates, Sweep
 from pseudolabel.neighbors.backends import NeighborBackend, Proposals, make_proposals
-from pseudolabel.neighbors.lists import InvertedLists, ListSweep
+from pseudolabel.neighbors.lists import TOGETHER, InvertedLists, ListSweep
 
 _MARGIN = 16  # candidates beyond k asked of an index, so that near ties rarely need a sweep
 
@@ -51,7 +51,9 @@ class Search:
         self.backend = backend
         self.others = k - include_self
         width = source.dimension
-        self.plan = make_plan(len(source), len(asked), width, max(1, self.others), memory)
+        self.plan = make_plan(
+            len(source), len(asked), width, max(1, self.others), memory, source.device
+        )
         self.frame = Frame(source, asked, metric)
         self.scorer = Scorer(
             source,
@@ -73,13 +75,22 @@ class Search:
     def groups(self, first: int = 0) -> list[tuple[int, int]]:
         """Ranges of queries from ``first`` on, searched one after the other."""
         size, count = self.plan.group, len(self.asked)
+        if self.proposals is None and self.plan.by_tiles:  # tiles and their mirror images align
+            first -= first % self.plan.tile
         return [(start, min(start + size, count)) for start in range(first, count, size)]
 
     def steps(self, groups: list[tuple[int, int]]) -> int:
         """How often `advance` is called about, in some groups."""
-        if self.proposals is not None or not self.plan.by_tiles:
-            size = self.plan.tile if self.proposals is not None else self.plan.wide_rows
-            return sum(-(-(stop - start) // size) for start, stop in groups)
+        size = self.plan.wide_rows
+        if isinstance(self.backend, InvertedLists):
+            size = TOGETHER
+        elif self.proposals is not None:
+            size = self.plan.tile
+        elif self.plan.by_tiles:
+            return self._tiles(groups)
+        return sum(-(-(stop - start) // size) for start, stop in groups)
+
+    def _tiles(self, groups: list[tuple[int, int]]) -> int:
         tiles = [-(-(stop - start) // self.plan.tile) for start, stop in groups]
         every = -(-len(self.source) // self.plan.tile)
         spared = sum(rows * (rows - 1) // 2 for rows in tiles) * (self.asked is self.source)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel._checks import check_int, check_real
+from pseudolabel._numerics import as_fraction
 from pseudolabel.neighbors._source import Source
 from pseudolabel.neighbors._sweep import Candidates, Sweep
 from pseudolabel.neighbors.backends import import_faiss
@@ -22,8 +23,9 @@ from pseudolabel.neighbors.backends import import_faiss
 _POINTS_A_LIST = 40  # that k-means is trained on
 _ROUNDS = 8  # of k-means
 _LISTS_A_KIND = 4
-_TOGETHER = 512  # queries that are compared with the same lists
-_MOST_PROBES = 64  # lists a query may ask for; who needs more is better off with all
+_ELEMENTS = 2**18  # of float64 rows at a time
+TOGETHER = 512  # queries that are compared with the same lists
+_MOST_PROBES = 32  # lists a query may ask for
 _TRIALS = (12, 48)  # strips, and queries of each, that the recall is measured on
 
 
@@ -34,7 +36,7 @@ class RecallReport(NamedTuple):
         recall: Share of the exact k nearest that were among the rows compared.
         target: What was asked for.
         lists: How many clusters there are.
-        probes: How many of them every sample asks for; samples that are searched together share.
+        probes: How many of them a group of samples is compared with: those it asks for most.
         compared: Share of all pairs that is compared.
         queries: How many samples the recall was measured on.
     """
@@ -118,7 +120,10 @@ class ListSweep:
         # Queries of one list are searched together.
         self.queries = self.asked_lists[:, 0].sort(stable=True).indices.to(device)
         self._copy: Tensor | None = None
-        if sweep.plan.cached:
+        if (
+            total * (self.source.dimension + 6) * sweep.filter.dtype.itemsize
+            <= sweep.plan.memory // 2
+        ):
             blocks = torch.split(torch.arange(total, device=device), sweep.plan.tile)
             self._copy = torch.cat([self._encode(block) for block in blocks])
         self.report = backend.report = self._tune(nearest, backend)
@@ -126,7 +131,7 @@ class ListSweep:
 
     def candidates(self, start: int, stop: int) -> Iterator[Candidates]:
         """Candidates of the queries from ``start`` to ``stop`` in the order of the lists."""
-        for rows in torch.split(self.queries[start:stop], _TOGETHER):
+        for rows in torch.split(self.queries[start:stop], TOGETHER):
             columns = self._compared(rows, self.probes)
             if len(columns) <= self.sweep.k:
                 yield from self.sweep.by_rows(rows)
@@ -156,7 +161,7 @@ class ListSweep:
         return torch.from_numpy(kmeans.centroids)
 
     def _probes(self, centres: Tensor, source: Source, count: int) -> Tensor:
-        """The nearest lists of each row, int32 ``(n, count)``."""
+        """The nearest lists of each row, ``(n, count)``, in as few bytes as will do."""
         found = [self._nearest(centres, self._rows(block), count) for block in source.blocks()]
         return torch.cat(found)
 
@@ -164,10 +169,12 @@ class ListSweep:
         scores = rows @ centres.T
         if self.sweep.filter.frame.metric == "euclidean":
             scores -= centres.square().sum(1) / 2
-        return scores.topk(count, dim=1).indices.int()
+        found = scores.topk(count, dim=1).indices
+        return found.to(torch.int16 if len(centres) < 2**15 else torch.int32)
 
     def _rows(self, x: Tensor) -> Tensor:
-        return self.sweep.filter.frame.rows(x).float().cpu()
+        pieces = torch.split(x, max(1, _ELEMENTS // x.shape[1]))
+        return torch.cat([self.sweep.filter.frame.rows(some).float().cpu() for some in pieces])
 
     def _encode(self, columns: Tensor) -> Tensor:
         """Rows of the source by their places in the order of the lists, for a product."""
@@ -176,17 +183,20 @@ class ListSweep:
         encoded = self.sweep.filter.encode(self.source[self.order[columns]])
         return self.sweep.filter.mirrored(encoded.rows)
 
-    def _first_asked(self, rows: Tensor) -> Tensor:
-        """At how many probes a list is compared with these queries, ``(lists,)``."""
+    def _places_of_lists(self, rows: Tensor) -> Tensor:
+        """The place of every list, ``(lists,)`` from 0, in what some queries ask for together.
+
+        A query's nearest list gets as many votes as it may name lists, its next one vote less.
+        """
         asked = self.asked_lists[rows.cpu()].long()
-        most = asked.shape[1]
-        first = torch.full((self.count,), most + 1)
-        at = torch.arange(1, most + 1).expand_as(asked)
-        return first.scatter_reduce(0, asked.flatten(), at.flatten(), "amin")
+        votes = torch.arange(asked.shape[1], 0, -1.0).expand_as(asked)
+        total = torch.zeros(self.count).index_add(0, asked.flatten(), votes.flatten())
+        order = total.sort(descending=True, stable=True).indices
+        return torch.empty_like(order).scatter(0, order, torch.arange(self.count))
 
     def _compared(self, rows: Tensor, probes: int) -> Tensor:
         """Places, in the order of the lists, of the rows compared with some queries."""
-        wanted = (self._first_asked(rows) <= probes).to(self.sorted_lists.device)
+        wanted = (self._places_of_lists(rows) < probes).to(self.sorted_lists.device)
         return wanted[self.sorted_lists].nonzero()[:, 0]
 
     def _tune(
@@ -194,10 +204,10 @@ class ListSweep:
     ) -> RecallReport:
         """Takes the fewest probes that find enough of the exact neighbours of some queries."""
         strips, each = _TRIALS
-        groups = torch.split(self.queries, _TOGETHER)
+        groups = torch.split(self.queries, TOGETHER)
         groups = groups[:: max(1, len(groups) // strips)]
         trials = [rows[:: max(1, len(rows) // each)] for rows in groups]
-        first = torch.stack([self._first_asked(rows) for rows in groups])
+        place = torch.stack([self._places_of_lists(rows) for rows in groups])
         group = torch.zeros_like(self.queries, device="cpu")
         for number, rows in enumerate(trials):
             group[rows.cpu()] = number
@@ -205,18 +215,16 @@ class ListSweep:
         for candidates in self.sweep.by_rows(torch.cat(trials)):
             indices, _ = nearest(candidates)
             own = group[candidates.rows.cpu()].unsqueeze(1)
-            needed.append(first[own, self.list_of[indices].cpu()])
-        found, compared = torch.cat(needed), first[:, self.list_of.cpu()]
-        most = self.asked_lists.shape[1]
-        for probes in range(1, most + 2):
-            recall = (found <= probes).double().mean().item()
-            if recall >= backend.recall:
-                break
+            needed.append(place[own, self.list_of[indices].cpu()])
+        found = torch.cat(needed)
+        sizes = torch.bincount(self.list_of.cpu(), minlength=self.count).double() / len(self.source)
+        enough = math.ceil(as_fraction(backend.recall) * found.numel())
+        probes = int(found.flatten().sort().values[enough - 1]) + 1
         return RecallReport(
-            recall=recall,
+            recall=(found < probes).double().mean().item(),
             target=backend.recall,
             lists=self.count,
-            probes=probes if probes <= most else self.count,
-            compared=(compared <= probes).double().mean().item(),
+            probes=probes,
+            compared=((place < probes).double() @ sizes).mean().item(),
             queries=len(found),
         )
