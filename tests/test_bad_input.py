@@ -90,6 +90,7 @@ VALID: dict[str, tuple[Any, dict[str, Any]]] = {
         pl.adjusted_rand_index,
         {"predicted": CLUSTERS, "target": CLUSTERS},
     ),
+    "InvertedLists": (pl.InvertedLists, {"recall": 0.9, "lists": 3, "seed": 0}),
     "check_values": (pl.check_values, {"enabled": None}),
 }
 
@@ -318,6 +319,11 @@ def prototype_rows() -> Iterator[Row]:
 
 
 def reliability_rows() -> Iterator[Row]:
+    yield row("InvertedLists", "recall", ValueError, 0.0)
+    yield row("InvertedLists", "recall", ValueError, 1.5)
+    yield row("InvertedLists", "recall", TypeError, "'high'", recall="high")
+    yield from ints("InvertedLists", "lists", 0, -1)
+    yield from ints("InvertedLists", "seed", -1)
     name = "nearest_neighbors"
     yield from kinds(name, "features", arrays=True)
     yield from floats(name, "features", arrays=True)
@@ -534,7 +540,7 @@ def test_the_table_covers_the_operator(name):
 
 
 def test_the_table_covers_every_public_operator():
-    results = {"Neighbors", "ReliabilityReport", "ReliableLabels", "Selection"}
+    results = {"Neighbors", "RecallReport", "ReliabilityReport", "ReliableLabels", "Selection"}
     protocols = {"NeighborBackend"}
     assert {name.partition(".")[0] for name in VALID} == set(pl.__all__) - results - protocols
 

@@ -114,7 +114,8 @@ def probabilities(
     decoder = prob_decoder(draw(st.sampled_from(list(styles))), num_classes)
     rows = draw(_rows(decoder, num_samples * prod(heads)))
     shape = (*heads, num_samples, num_classes)
-    return torch.tensor(rows, dtype=torch.float64).reshape(shape).to(dtype)
+    probs = torch.tensor(rows, dtype=torch.float64).reshape(shape).to(dtype)
+    return probs.clamp(0, 1)  # of a single class, a last place above 1 would be none
 
 
 @st.composite
