@@ -10,6 +10,11 @@ from common.data import load
 from common.data.idx import DEBIAN_ROOT, read_idx
 
 
+def zipped(content):
+    """Without the time of day, which would end up in the names of the tests."""
+    return gzip.compress(content, mtime=0)
+
+
 def idx(array: np.ndarray, magic: int | None = None) -> bytes:
     magic = 0x0800 + array.ndim if magic is None else magic
     return struct.pack(f">{1 + array.ndim}I", magic, *array.shape) + array.tobytes()
@@ -29,7 +34,7 @@ def arrays():
 @pytest.fixture
 def root(tmp_path, arrays):
     for name, array in arrays.items():
-        (tmp_path / f"{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+        (tmp_path / f"{name}-ubyte.gz").write_bytes(zipped(idx(array)))
     return tmp_path
 
 
@@ -52,7 +57,7 @@ def test_split_keeps_the_test_part_apart(root, arrays):
 
 
 IMAGES = np.zeros((5, 28, 28), np.uint8)
-WHOLE = gzip.compress(idx(IMAGES))
+WHOLE = zipped(idx(IMAGES))
 
 
 @pytest.mark.parametrize(
@@ -62,31 +67,31 @@ WHOLE = gzip.compress(idx(IMAGES))
         ("train-images-idx3", b"no gzip at all", "expected a whole gzip file, found: Not a gzip"),
         ("train-images-idx3", WHOLE[:-20], "expected a whole gzip file, found: "),
         ("train-images-idx3", WHOLE[:30] + b"\0" * 9 + WHOLE[39:], "expected a whole gzip file"),
-        ("train-images-idx3", gzip.compress(b"short"), "expected an IDX header of 16 bytes, found"),
+        ("train-images-idx3", zipped(b"short"), "expected an IDX header of 16 bytes, found"),
         (
             "train-images-idx3",
-            gzip.compress(idx(IMAGES, magic=2049)),
+            zipped(idx(IMAGES, magic=2049)),
             r"expected the magic number 2051 \(images\), found 2049",
         ),
         (
             "train-images-idx3",
-            gzip.compress(idx(IMAGES)[:-1]),
+            zipped(idx(IMAGES)[:-1]),
             r"expected 3920 bytes of images \(5 x 28 x 28, says the header\), found 3919",
         ),
-        ("train-images-idx3", gzip.compress(idx(IMAGES) + b"\0"), "expected 3920 .* found 3921"),
+        ("train-images-idx3", zipped(idx(IMAGES) + b"\0"), "expected 3920 .* found 3921"),
         (
             "train-images-idx3",
-            gzip.compress(idx(np.zeros((5, 32, 28), np.uint8))),
+            zipped(idx(np.zeros((5, 32, 28), np.uint8))),
             "expected images of 28 x 28 pixels, found 5 x 32 x 28",
         ),
         (
             "train-labels-idx1",
-            gzip.compress(idx(np.zeros(4, np.uint8))),
+            zipped(idx(np.zeros(4, np.uint8))),
             "expected a label for each of the 5 images of train-images-idx3-ubyte.gz, found 4",
         ),
         (
             "t10k-labels-idx1",
-            gzip.compress(idx(np.array([2, 10], np.uint8))),
+            zipped(idx(np.array([2, 10], np.uint8))),
             "expected labels from 0 to 9, found 10 in record 1",
         ),
     ],
@@ -108,7 +113,7 @@ def test_a_missing_file_is_named(root):
 def test_any_number_of_axes_is_read_by_its_magic_number(tmp_path):
     path = tmp_path / "a.gz"
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4, 1)
-    path.write_bytes(gzip.compress(idx(array)))
+    path.write_bytes(zipped(idx(array)))
     assert np.array_equal(read_idx(path, axes=4, holds="things"), array)
 
 
