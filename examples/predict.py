@@ -122,7 +122,7 @@ def main(settings: Settings) -> None:
         [name, int(row.argmax()), *(f"{p:.6f}" for p in row.tolist())]
         for name, row in zip(names, probs, strict=True)
     ]
-    folder = RunFolder(settings.out.parent, overwrite=True)
+    folder = RunFolder(settings.out.parent, existing="keep")
     folder.write_table(settings.out.name, header, rows)
     print(f"{len(rows)} images: {settings.out}")
 

@@ -20,7 +20,7 @@ from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, PUBLISHED, Presets, fashion_mnist, paper
 from common.prototype_task import PrototypeTask
 from common.report import Outcome
-from common.semi_supervised import thresholded
+from common.semi_supervised import Thresholded
 from common.settings import RunSettings, ViewName, run_from_command_line
 
 from pseudolabel import SelfAdaptiveThreshold, nearest_prototype, prototype_labels
@@ -71,7 +71,7 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
     threshold = SelfAdaptiveThreshold(
         pipeline.num_classes, momentum=settings.threshold_momentum, strict=True
     )
-    consistency = thresholded(pipeline.fabric.to_device(threshold))
+    consistency = Thresholded(threshold)
     network = pipeline.train_jointly(trained, reliable, consistency)
     return pipeline.outcome(trained, reliable, network)
 

@@ -21,7 +21,7 @@ from common.neighbor_task import NeighborTask
 from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, Presets, fashion_mnist, paper
 from common.report import Outcome
-from common.semi_supervised import Consistency, JointSettings
+from common.semi_supervised import JointSettings, Thresholded
 from common.settings import (
     BackboneSettings,
     DataSettings,
@@ -75,31 +75,33 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
     # SCAN does without this judgement; it is made for comparison with the other methods.
     reliable = pipeline.judge(trained.probs.argmax(-1), trained.probs)
     network = nn.Sequential(trained.encoder, trained.head)
-    consistency = self_labelling(settings)
+    consistency = SelfLabelling(settings)
     name = f"3 self-labelling, {settings.loss}"
     network = pipeline.refine(network, None, consistency, pipeline.views.strong, name)
     return pipeline.outcome(trained, reliable, network)
 
 
-def self_labelling(settings: Settings) -> Consistency:
+class SelfLabelling(Thresholded):
     """The loss of the predictions that pass the threshold."""
-    threshold = FixedThreshold(settings.confident_from)
 
-    def cross_entropy(probs: Tensor, logits: Tensor) -> Tensor:
-        selection = threshold(probs)
-        return consistency_loss(logits, selection.targets, balanced(selection, probs.shape[-1]))
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(FixedThreshold(settings.confident_from))
+        self.settings = settings
 
-    def contrastive(probs: Tensor, logits: Tensor) -> Tensor:
-        targets, weights = threshold(probs)
+    def forward(self, probs: Tensor, logits: Tensor) -> Tensor:
+        """Class-balanced cross-entropy, or RPSC's loss."""
+        selection = self.threshold(probs)
+        targets, weights = selection
+        if self.settings.loss == "ce":
+            return consistency_loss(logits, targets, balanced(selection, probs.shape[-1]))
+        details = self.settings.loss_details
         return soft_contrastive_loss(
             logits.softmax(-1),
             targets.where(weights > 0, -1),
             probs.amax(-1),
-            temperature=settings.loss_details.scl_temperature,
-            confidence_mode=settings.loss_details.scl_mode,
+            temperature=details.scl_temperature,
+            confidence_mode=details.scl_mode,
         )
-
-    return contrastive if settings.loss == "scl" else cross_entropy
 
 
 def balanced(selection: Selection, num_classes: int) -> Tensor:

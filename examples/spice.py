@@ -18,7 +18,7 @@ from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, PUBLISHED, Presets, fashion_mnist, paper, spice_code
 from common.prototype_task import PrototypeTask
 from common.report import Outcome
-from common.semi_supervised import thresholded
+from common.semi_supervised import Thresholded
 from common.settings import RunSettings, ViewName, run_from_command_line
 
 from pseudolabel import FixedThreshold, prototype_labels
@@ -66,7 +66,7 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
         )
     )
     reliable = pipeline.judge(trained.probs.argmax(-1), trained.probs)
-    consistency = thresholded(FixedThreshold(settings.confident_from))
+    consistency = Thresholded(FixedThreshold(settings.confident_from))
     network = pipeline.train_jointly(trained, reliable, consistency)
     return pipeline.outcome(trained, reliable, network)
 

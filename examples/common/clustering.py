@@ -12,7 +12,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from common.augmentation import View, Views
-from common.evaluation import Snapshot
+from common.evaluation import History, Snapshot
+from common.journal import Stage
 from common.training import OptimizerName, fit, in_eval_mode, make_optimizer
 from pseudolabel import ClusterHeads, select_head
 
@@ -150,8 +151,63 @@ class TrainedHead(NamedTuple):
     probs: Tensor
 
 
+class Election:
+    """The head that is selected so far, and the evaluations it was selected by.
+
+    Attributes:
+        loss: Its label-free loss, or None before the first election.
+        index: Which of the heads it is.
+        head: Its weights.
+        encoder: Those of the encoder under it, if that learns.
+        probs: ``(N, K)``, what it says of the clean views.
+    """
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.loss: float | None = None
+        self.index = -1
+        self.head: dict[str, Tensor] = {}
+        self.encoder: dict[str, Tensor] = {}
+        self.probs: Tensor | None = None
+
+    def hold(self, learner: Learner, losses: Tensor, logits: Tensor, *, anew: bool) -> None:
+        """Elects the head of the smallest of the losses ``(H,)``; logits are ``(H, N, K)``.
+
+        Unless ``anew``, the one elected before stays if its loss was as small.
+        """
+        index = select_head(losses)
+        loss = float(losses[index])
+        if not anew and self.loss is not None and self.loss <= loss:
+            return
+        self.index, self.loss = index, loss
+        self.head = _copied(learner.heads.head(self.index))
+        self.encoder = _copied(learner.encoder) if learner.joint else {}
+        self.probs = logits[self.index].softmax(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        return {**vars(self), "history": self.history.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes all of it over."""
+        self.history.load_state_dict(state["history"])
+        vars(self).update({name: x for name, x in state.items() if name != "history"})
+
+    def result(self, learner: Learner) -> TrainedHead:
+        """The elected head, rebuilt."""
+        head = learner.heads.head(0)
+        head.load_state_dict(self.head)
+        encoder = learner.encoder
+        if learner.joint:
+            encoder.load_state_dict(self.encoder)
+            encoder.eval()
+        probs = self.probs.to(learner.fabric.device)
+        return TrainedHead(encoder, head.eval(), self.index, self.history.moments, probs)
+
+
 def train_heads(
     fabric: Fabric,
+    stage: Stage,
     encoder: nn.Module,
     images: Tensor,
     views: Views,
@@ -164,6 +220,7 @@ def train_heads(
 
     Args:
         fabric: Device and precision.
+        stage: Of the run, for its randomness and what is kept of it.
         encoder: From views to features, on the device, with `out_features`.
         images: uint8 ``(N, C, H, W)``, on any device.
         views: The clean one is what heads are evaluated on.
@@ -184,40 +241,47 @@ def train_heads(
     learner = Learner(
         fabric, encoder, fabric.to_device(heads).train(), joint=settings.encoder == "joint"
     )
-    history: list[Snapshot] = []
-    kept: tuple[float, TrainedHead] | None = None
+    election = Election()
 
     def evaluate(after: int) -> None:
-        nonlocal kept
         losses, logits = task.judge(learner), learner.logits(images, views.clean)
-        history.append(Snapshot.of(after, logits, losses))
-        index = select_head(losses)
-        loss = float(losses[index])
-        if after and (kept is None or settings.keep == "last" or loss < kept[0]):
-            head = learner.heads.head(index).eval()
-            trunk = copy.deepcopy(learner.encoder).eval() if learner.joint else encoder
-            probs = logits[index].softmax(-1)
-            kept = (loss, TrainedHead(trunk, head, index, history, probs))
+        election.history.moments.append(Snapshot.of(after, logits, losses))
+        if after:
+            election.hold(learner, losses, logits, anew=settings.keep == "last")
 
-    def rounds() -> Iterator[Any]:
-        if settings.evaluate_every:
+    def rounds(first: int) -> Iterator[Any]:
+        if settings.evaluate_every and first == 0:
             evaluate(0)
-        for after in range(1, settings.rounds + 1):
+        for _ in range(first // task.steps, settings.rounds):
             yield from task.batches(learner)
-            regular = settings.evaluate_every and after % settings.evaluate_every == 0
-            if regular or after == settings.rounds:
-                evaluate(after)
 
-    fit(
-        fabric,
-        make_optimizer(
-            settings.optimizer, learner.trained, settings.learning_rate, settings.weight_decay
-        ),
-        rounds(),
-        # The heads share no parameter, so that the mean trains each one by its own loss.
-        lambda batch: task.loss(learner, batch).mean(),
-        steps=settings.rounds * task.steps,
-        title="2 clustering heads",
-        schedule="constant",
-    )
-    return kept[1]
+    def after_step(step: int) -> None:
+        after, within = divmod(step, task.steps)
+        regular = settings.evaluate_every and after % settings.evaluate_every == 0
+        if within == 0 and (regular or after == settings.rounds):
+            evaluate(after)
+
+    def train() -> dict[str, Any]:
+        fit(
+            fabric,
+            stage,
+            {"trained": learner.trained, "election": election},
+            make_optimizer(
+                settings.optimizer, learner.trained, settings.learning_rate, settings.weight_decay
+            ),
+            rounds,
+            # The heads share no parameter, so that the mean trains each one by its own loss.
+            lambda batch: task.loss(learner, batch).mean(),
+            steps=settings.rounds * task.steps,
+            stride=task.steps,
+            schedule="constant",
+            after_step=after_step,
+        )
+        return election.state_dict()
+
+    election.load_state_dict(stage.once(train))
+    return election.result(learner)
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}

@@ -43,6 +43,21 @@ class Snapshot(NamedTuple):
         )
 
 
+@dataclass
+class History:
+    """The evaluations of a stage, as they come; they outlive the process with its state."""
+
+    moments: list[Snapshot] = field(default_factory=list)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """All of them."""
+        return [moment._asdict() for moment in self.moments]
+
+    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
+        """Takes them over, in place of those there are."""
+        self.moments = [Snapshot(**moment) for moment in state]
+
+
 class Score(NamedTuple):
     """One line of the table; None where there is nothing to say or no ground truth.
 

@@ -11,7 +11,7 @@ from torch.nn.functional import log_softmax
 
 from common.augmentation import View
 from common.clustering import HeadSettings, Learner, Look
-from common.training import shuffled_batches
+from common.training import drawn_seed, shuffled_batches
 from pseudolabel import entropy_regularizer, nearest_neighbors
 
 
@@ -50,7 +50,7 @@ class NeighborTask:
         look = learner.look(self.images, self.learn_view)
         count, width = self.neighbors.shape
         everything = torch.arange(count, device=self.neighbors.device)
-        for anchors in shuffled_batches(everything, self.batch_size, self.steps):
+        for anchors in shuffled_batches(everything, self.batch_size, self.steps, seed=drawn_seed()):
             drawn = torch.randint(width, (self.batch_size,)).to(anchors.device)
             yield look, torch.cat([anchors, self.neighbors[anchors, drawn]])
 

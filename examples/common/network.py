@@ -10,11 +10,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from common.backbones import Backbone, make_backbone
+from common.ranks import join_shares, own_share
 from pseudolabel import ClusterHeads
 
 
 class Encoder(nn.Module):
-    """From views to features.
+    """From views to features; of several ranks each does its share, see `common.ranks`.
 
     Args:
         backbone: See `common.backbones`.
@@ -31,7 +32,12 @@ class Encoder(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """Features ``(B, out_features)`` of views ``(B, C, H, W)``."""
-        return self.projection(self.backbone(views))
+        return join_shares(self.projection(self.backbone(own_share(views))), len(views))
+
+
+def encoders_of(module: nn.Module) -> list[Encoder]:
+    """The encoders in a module."""
+    return [part for part in module.modules() if isinstance(part, Encoder)]
 
 
 @dataclass(frozen=True)

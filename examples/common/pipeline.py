@@ -6,7 +6,8 @@ A method is a function from a `Pipeline` to an `Outcome`; see the programs besid
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Generic, TypeVar
 
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 from common.augmentation import View, views_for
 from common.clustering import HeadTask, TrainedHead, train_heads
 from common.data import ImageData, load
-from common.evaluation import Scoreboard, kmeans, kmeans_on_sphere
+from common.evaluation import Scoreboard, StageResult, kmeans, kmeans_on_sphere
+from common.journal import Journal, Stage
 from common.network import Architecture, Encoder, load_part
+from common.ranks import fabric_for, rank, wait_for_all
 from common.report import Outcome, write_outcome
 from common.representation import train_representation
+from common.resuming import identity, open_folder
 from common.run_folder import RunFolder
 from common.semi_supervised import Consistency, train_jointly
 from common.settings import BackboneSettings, RunSettings, ViewName
@@ -37,6 +41,8 @@ class Pipeline(Generic[SettingsType]):
         settings: Of the method.
         data: Without ground truth.
         board: With it, if there is any; stages only hand over to it.
+        fabric: Device, precision and ranks.
+        journal: What an interrupted run goes on from; None keeps nothing.
 
     Attributes:
         images: uint8 ``(N, C, H, W)``.
@@ -47,11 +53,16 @@ class Pipeline(Generic[SettingsType]):
     encoder: Encoder
     embeddings: Tensor
 
-    def __init__(self, settings: SettingsType, data: ImageData, board: Scoreboard) -> None:
+    def __init__(
+        self,
+        settings: SettingsType,
+        data: ImageData,
+        board: Scoreboard,
+        fabric: Fabric,
+        journal: Journal | None = None,
+    ) -> None:
         self.settings, self.board, self.data = settings, board, data
-        self.fabric = Fabric(
-            accelerator=settings.accelerator, devices=1, precision=settings.precision
-        )
+        self.fabric, self.journal = fabric, journal
         self.images = self._placed(data.images)
         self.held_out = None if data.held_out is None else self._placed(data.held_out.images)
         channels, size = self.images.shape[1:3]
@@ -83,12 +94,11 @@ class Pipeline(Generic[SettingsType]):
         Returns:
             The embeddings ``(N, D)`` of the clean views.
         """
-        settings, classes, seed = self.settings, self.num_classes, self.settings.seed
+        settings = self.settings
         if settings.baselines:
-            with self.board.stage("k-means on the pixels") as result:
-                result.clusters = kmeans(self.images.flatten(1).float(), classes, seed=seed)
-        with self.board.stage("1 representation, k-means on its features") as result:
-            seed_everything(seed, verbose=False)
+            with self._stage("k-means on the pixels") as (result, stage):
+                result.clusters = self._once(stage, kmeans, self.images.flatten(1).float())
+        with self._stage("1 representation, k-means on its features") as (result, stage):
             backbone = self._on_device(self._architecture.build_backbone())
             if settings.encoder_from is None:
                 images, more = self.images, self.data.unlabelled
@@ -96,6 +106,7 @@ class Pipeline(Generic[SettingsType]):
                     images = torch.cat([images, more.to(images.device)])
                 self.encoder = train_representation(
                     self.fabric,
+                    stage,
                     backbone,
                     images,
                     self.views.contrastive,
@@ -107,16 +118,17 @@ class Pipeline(Generic[SettingsType]):
                 load_part(self.encoder, settings.encoder_from, "encoder")
             self.embeddings = in_eval_mode(self.fabric, self.encoder, self.images, self.views.clean)
             if settings.baselines:
-                result.clusters = kmeans_on_sphere(self.embeddings, classes, seed=seed)
+                means = Stage("k-means on the features", settings.seed, self.journal)
+                result.clusters = self._once(means, kmeans_on_sphere, self.embeddings)
             result.features = self._probed(self.encoder)
         return self.embeddings
 
     def train_heads(self, task: HeadTask) -> TrainedHead:
         """Stage 2 by a method's task."""
-        with self.board.stage("2 clustering heads") as result:
-            seed_everything(self.settings.seed + 1, verbose=False)
+        with self._stage("2 clustering heads", 1) as (result, stage):
             trained = train_heads(
                 self.fabric,
+                stage,
                 self.encoder,
                 self.images,
                 self.views,
@@ -172,17 +184,16 @@ class Pipeline(Generic[SettingsType]):
         name: str,
     ) -> nn.Module:
         """Trains a copy of a network further, with labels or without."""
-        with self.board.stage(name) as result:
-            seed_everything(self.settings.seed + 3, verbose=False)
+        with self._stage(name, 3) as (result, stage):
             trained = train_jointly(
                 self.fabric,
+                stage,
                 copy.deepcopy(network),
                 self.images,
                 labels,
                 self.views._replace(strong=strong),
                 self.settings.joint,
-                consistency=consistency,
-                title=name,
+                consistency=self.fabric.to_device(consistency),
                 compiled=self.settings.compile,
             )
             result.clusters = trained.history[-1].clusters[0]
@@ -222,6 +233,17 @@ class Pipeline(Generic[SettingsType]):
             self._architecture = self.architecture(BackboneSettings(settings.joint_backbone))
         return self._on_device(self._architecture.build())
 
+    @contextmanager
+    def _stage(self, title: str, number: int = 0) -> Iterator[tuple[StageResult, Stage]]:
+        """A stage with a seed of its own, to be scored as it ends."""
+        with self.board.stage(title) as result:
+            seed_everything(self.settings.seed + number, verbose=False)
+            yield result, Stage(title, self.settings.seed + number, self.journal)
+
+    def _once(self, stage: Stage, cluster: Callable[..., Tensor], features: Tensor) -> Tensor:
+        seed = self.settings.seed
+        return stage.once(lambda: cluster(features, self.num_classes, seed=seed))
+
     def _on_device(self, module: nn.Module) -> nn.Module:
         return self.fabric.to_device(module).to(memory_format=torch.channels_last)
 
@@ -242,12 +264,23 @@ class Pipeline(Generic[SettingsType]):
 def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome]) -> None:
     """Loads the data, runs a method, prints the table and writes the folder."""
     torch.set_num_threads(settings.threads)
-    folder = RunFolder(settings.out, overwrite=settings.overwrite)
+    fabric = fabric_for(settings.accelerator, settings.precision)
     chosen = asdict(settings.data)
     chosen.pop("on_device")
     data = load(chosen.pop("name"), **chosen)
+    this_run = identity(settings, data)
+    if rank() == 0:
+        open_folder(settings, this_run)
+    wait_for_all()
+    folder = RunFolder(settings.out, existing="keep")
+    if folder.finished:
+        print(f"{folder.path}: the run is finished, nothing is left to do.")
+        return
+    journal = Journal(folder, this_run, every=settings.checkpoint_every)
     board = Scoreboard(data.truth, data.held_out and data.held_out.truth)
-    outcome = run(Pipeline(settings, data.without_truth(), board))
-    print(outcome.reliable.report(), board, sep="\n\n")
-    write_outcome(folder, outcome, board, settings)
-    print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}")
+    outcome = run(Pipeline(settings, data.without_truth(), board, fabric, journal))
+    if rank() == 0:
+        print(outcome.reliable.report(), board, sep="\n\n")
+        write_outcome(folder, outcome, board, settings)
+        folder.remove_checkpoints()
+        print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}")

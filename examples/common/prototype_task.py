@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.augmentation import View
 from common.clustering import HeadSettings, Learner, Look
-from common.training import pick, shuffled_batches
+from common.training import drawn_seed, pick, shuffled_batches
 from pseudolabel import PseudoLabels, entropy_regularizer, label_confidence
 
 LabelRule = Callable[[Tensor, Tensor], PseudoLabels]
@@ -98,7 +98,7 @@ class PrototypeTask:
         pseudo = self._label(self.embeddings[drawn], learner.logits(images, self.label_view))
         look = learner.look(images, self.learn_view)
         places = torch.arange(self.entries, device=device)
-        for batch in shuffled_batches(places, self.batch_size, self.steps):
+        for batch in shuffled_batches(places, self.batch_size, self.steps, seed=drawn_seed()):
             yield look, pseudo.at(batch)
 
     def loss(self, learner: Learner, batch: tuple[Look, Entries]) -> Tensor:

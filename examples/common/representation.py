@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from common.augmentation import View
+from common.journal import Stage
 from common.network import Encoder
 from common.training import OptimizerName, fit, make_optimizer, pick, shuffled_batches
 
@@ -92,6 +93,7 @@ class MomentumContrast(nn.Module):
 
 def train_representation(
     fabric: Fabric,
+    stage: Stage,
     backbone: nn.Module,
     images: Tensor,
     view: View,
@@ -103,6 +105,7 @@ def train_representation(
 
     Args:
         fabric: Device and precision.
+        stage: Of the run, for its randomness and what is kept of it.
         backbone: With `out_features`, on the device.
         images: uint8 ``(N, C, H, W)``, on any device.
         view: Drawn twice for a positive pair.
@@ -119,21 +122,28 @@ def train_representation(
     steps = settings.epochs * max(1, len(images) // settings.batch_size)
     everything = torch.arange(len(images), device=fabric.device)
 
-    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in shuffled_batches(everything, settings.batch_size, steps):
+    def pairs(first: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in shuffled_batches(
+            everything, settings.batch_size, steps, seed=stage.seed, first=first
+        ):
             part = pick(images, batch)
             yield view(part), view(part)
 
-    fit(
-        fabric,
-        make_optimizer(
-            settings.optimizer, model.query, settings.learning_rate, settings.weight_decay
-        ),
-        pairs(),
-        lambda pair: model(*pair),
-        steps=steps,
-        title="1 representation",
-        images=2 * settings.batch_size,
-        after_step=lambda _: model.follow(),
-    )
+    def train() -> dict[str, Any]:
+        fit(
+            fabric,
+            stage,
+            {"model": model},
+            make_optimizer(
+                settings.optimizer, model.query, settings.learning_rate, settings.weight_decay
+            ),
+            pairs,
+            lambda pair: model(*pair),
+            steps=steps,
+            images=2 * settings.batch_size,
+            after_step=lambda _: model.follow(),
+        )
+        return model.query.state_dict()
+
+    model.query.load_state_dict(stage.once(train))
     return model.query if settings.features == "projection" else Encoder(backbone, None)

@@ -7,45 +7,74 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
+METRICS = "metrics.json"
+"""Written last: a run that has left it is finished."""
+CHECKPOINTS = "checkpoints"
+"""Folder of those that a run in progress goes on from."""
+
 
 class RunFolder:
-    """A new folder, or one that may be overwritten.
+    """A new folder, one whose run is to go on, or one that may be overwritten.
 
     Args:
         path: Made with its parents where it is missing.
-        overwrite: Whether files that a run left there may be replaced.
+        existing: What becomes of a folder that holds files: it is refused, its files are kept, or
+            those that an earlier run has left make way.
 
     Raises:
-        FileExistsError: If the folder is not empty and ``overwrite`` is False.
+        FileExistsError: If the folder holds files and is to be refused.
         NotADirectoryError: If the path is a file.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, existing: Literal["refuse", "keep", "overwrite"] = "refuse"
+    ) -> None:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"{path}: expected a folder for the run, got a file")
-        if path.is_dir() and any(path.iterdir()) and not overwrite:
-            raise FileExistsError(
-                f"{path}: expected an empty or new folder, got one that holds files; "
-                "choose another with --out, or pass --overwrite to replace them"
-            )
-        path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        if path.is_dir() and any(path.iterdir()):
+            if existing == "refuse":
+                raise FileExistsError(
+                    f"{path}: expected an empty or new folder, got one that holds files; choose "
+                    "another with --out, or pass --resume to go on with the run in it, or "
+                    "--overwrite to replace it"
+                )
+            if existing == "overwrite":
+                # What is half of one run and half of another must never look like a run.
+                (path / METRICS).unlink(missing_ok=True)
+                self.remove_checkpoints()
+        path.mkdir(parents=True, exist_ok=True)
 
-    def write(self, name: str, write_to: Callable[[Path], object]) -> None:
+    @property
+    def finished(self) -> bool:
+        """Whether a run has left all its files here."""
+        return (self.path / METRICS).is_file()
+
+    def remove_checkpoints(self) -> None:
+        """Removes what `common.journal` has written, and nothing else."""
+        folder = self.path / CHECKPOINTS
+        for kind in (".json", ".safetensors"):
+            for file in folder.glob(f"*{kind}"):
+                file.unlink()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def write(self, name: str, write_to: Callable[[Path], object]) -> Path:
         """Writes one file whole or not at all.
 
         Args:
-            name: Its name in the folder.
+            name: Its name in the folder, with the folders below it.
             write_to: Writes the content to the path that it is given.
         """
         target = self.path / name
-        aside = self.path / f".{name}.part{target.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f".{target.name}.part{target.suffix}")
         try:
             write_to(aside)
             with aside.open("rb") as written:
@@ -53,6 +82,7 @@ class RunFolder:
             aside.replace(target)
         finally:
             aside.unlink(missing_ok=True)
+        return target
 
     def write_json(self, name: str, content: object) -> None:
         """Writes what JSON can hold."""
@@ -68,10 +98,10 @@ class RunFolder:
 
         self.write(name, write_to)
 
-    def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> None:
+    def write_tensors(self, name: str, tensors: dict[str, Tensor]) -> Path:
         """Writes a safetensors file; tensors that share memory are written once each."""
         on_host = {
             key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
             for key, value in tensors.items()
         }
-        self.write(name, lambda path: path.write_bytes(save(on_host)))
+        return self.write(name, lambda path: path.write_bytes(save(on_host)))

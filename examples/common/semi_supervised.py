@@ -5,9 +5,9 @@ A method is what it makes of the predictions; the loop is the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric import Fabric
@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.augmentation import Views
-from common.evaluation import Snapshot
+from common.evaluation import History, Snapshot
+from common.journal import Stage
 from common.training import (
     OptimizerName,
     Schedule,
@@ -29,9 +30,9 @@ from common.training import (
 )
 from pseudolabel import consistency_loss
 
-Consistency = Callable[[Tensor, Tensor], Tensor]
+Consistency = nn.Module
 """From probabilities ``(B, K)`` of the weak view, constants, and logits ``(B, K)`` of the strong
-one to a scalar loss."""
+one to a scalar loss; what it learns on the way is in its state."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,26 @@ class TrainedNetwork(NamedTuple):
     history: list[Snapshot]
 
 
-def thresholded(threshold: nn.Module) -> Consistency:
+class Thresholded(nn.Module):
     """Cross-entropy to the predictions that pass a threshold: SPICE Eq. 9, RPSC Eq. 8.
 
     Args:
         threshold: From probabilities to a `pseudolabel.Selection`.
     """
 
-    def consistency(probs: Tensor, logits: Tensor) -> Tensor:
-        selection = threshold(probs)
-        return consistency_loss(logits, selection.targets, selection.weights)
+    def __init__(self, threshold: nn.Module) -> None:
+        super().__init__()
+        self.threshold = threshold
 
-    return consistency
+    def forward(self, probs: Tensor, logits: Tensor) -> Tensor:
+        """The loss of logits ``(B, K)`` against probabilities ``(B, K)``."""
+        selection = self.threshold(probs)
+        return consistency_loss(logits, selection.targets, selection.weights)
 
 
 def train_jointly(
     fabric: Fabric,
+    stage: Stage,
     network: nn.Module,
     images: Tensor,
     labels: Tensor | None,
@@ -94,20 +99,19 @@ def train_jointly(
     settings: JointSettings,
     *,
     consistency: Consistency,
-    title: str = "3 joint training",
     compiled: bool = False,
 ) -> TrainedNetwork:
     """Trains ``network`` in place by SPICE's Eq. 9.
 
     Args:
         fabric: Device and precision.
+        stage: Of the run, for its randomness and what is kept of it.
         network: From views to logits, on the device.
         images: uint8 ``(N, C, H, W)``, on any device; all of them are also used unlabelled.
         labels: int64 ``(N,)`` reliable pseudo-labels, -1 for none; None if the method has none.
         views: Labels are read from and learned on the weak view, consistency on the strong one.
         settings: See there.
         consistency: The method.
-        title: What the progress bar says.
         compiled: Whether the network goes through `torch.compile`.
 
     Returns:
@@ -126,16 +130,18 @@ def train_jointly(
         network.compile()
     known = settings.labelled_batch if labels is not None else 0
     sizes = [known, settings.unlabelled_batch, settings.unlabelled_batch]
-    history: list[Snapshot] = []
+    history = History()
 
-    def batches() -> Iterator[tuple[Tensor, Tensor | None]]:
-        unlabelled_batches = shuffled_batches(everything, sizes[1], settings.steps)
+    def batches(first: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        unlabelled_batches = shuffled_batches(
+            everything, sizes[1], settings.steps, seed=stage.seed, first=first
+        )
         if labels is None:
             for unlabelled in unlabelled_batches:
                 part = pick(images, unlabelled)
                 yield torch.cat([views.weak(part), views.strong(part)]), None
             return
-        labelled_batches = class_balanced_batches(labels, known, settings.steps)
+        labelled_batches = class_balanced_batches(labels, known, settings.steps - first)
         for labelled, unlabelled in zip(labelled_batches, unlabelled_batches, strict=True):
             part = pick(images, torch.cat([labelled, unlabelled]))
             seen = [views.weak(part), views.strong(part[known:])]
@@ -153,24 +159,36 @@ def train_jointly(
         regular = settings.evaluate_every and step % settings.evaluate_every == 0
         if regular or step == settings.steps:
             logits = in_eval_mode(fabric, average.module, images, views.clean)
-            history.append(Snapshot.of(step, logits.unsqueeze(0), None))
+            history.moments.append(Snapshot.of(step, logits.unsqueeze(0), None))
 
-    network.train()
-    fit(
-        fabric,
-        make_optimizer(
-            settings.optimizer,
-            network,
-            settings.learning_rate,
-            settings.weight_decay,
-            spare_norms=True,
-        ),
-        batches(),
-        loss_of,
-        steps=settings.steps,
-        title=title,
-        images=sum(sizes),
-        schedule=settings.schedule,
-        after_step=after_step,
-    )
-    return TrainedNetwork(average.module.eval(), history)
+    def train() -> dict[str, Any]:
+        network.train()
+        fit(
+            fabric,
+            stage,
+            {
+                "network": network,
+                "average": average,
+                "consistency": consistency,
+                "history": history,
+            },
+            make_optimizer(
+                settings.optimizer,
+                network,
+                settings.learning_rate,
+                settings.weight_decay,
+                spare_norms=True,
+            ),
+            batches,
+            loss_of,
+            steps=settings.steps,
+            images=sum(sizes),
+            schedule=settings.schedule,
+            after_step=after_step,
+        )
+        return {"average": average.state_dict(), "history": history.state_dict()}
+
+    done = stage.once(train)
+    average.load_state_dict(done["average"])
+    history.load_state_dict(done["history"])
+    return TrainedNetwork(average.module.eval(), history.moments)

@@ -12,6 +12,7 @@ import tyro
 
 from common.clustering import HeadSettings
 from common.data import Protocol
+from common.journal import GO_ON, Stopped
 from common.representation import RepresentationSettings
 from common.semi_supervised import JointSettings
 
@@ -88,6 +89,12 @@ class RunSettings:
     """Folder of the run; must be new or empty."""
     overwrite: bool = False
     """Replace the files of an earlier run."""
+    resume: bool = False
+    """Go on with the run in that folder from its last checkpoint, with the same result as if it had
+    never stopped; all that tells one result from another must be as it was. Without a run there,
+    start one."""
+    checkpoint_every: float = 60.0
+    """Seconds between two checkpoints of a stage; the last two are kept until the run is over."""
     seed: int = 0
     """The same seed gives the same result on the same CPU."""
     accelerator: str = "auto"
@@ -151,8 +158,10 @@ def run_from_command_line(
     presets: Mapping[str, tuple[str, SettingsType]],
     main: Callable[[SettingsType], None],
 ) -> None:
-    """Runs a method as a program; what the user got wrong ends it with one line."""
+    """Runs a method as a program; what the user or the machine got wrong ends it with one line."""
     try:
         main(command_line(description, presets, sys.argv[1:]))
-    except (FileExistsError, FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError, Stopped) as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(f"\ninterrupted. {GO_ON}") from None

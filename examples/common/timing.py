@@ -42,6 +42,16 @@ class Meter:
         self._read_events(0)
         return max(0.0, 1 - self._inside / self.seconds)
 
+    def state_dict(self) -> dict[str, float]:
+        """What was spent so far."""
+        self._read_events(0)
+        return {"seconds": self.seconds, "inside": self._inside, "images": self.images}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Takes over what was spent before."""
+        self._start = perf_counter() - state["seconds"]
+        self._inside, self.images = state["inside"], int(state["images"])
+
     @contextmanager
     def inside(self, device: torch.device) -> Iterator[None]:
         """Counts the block as time inside the network."""
@@ -76,6 +86,11 @@ def metered() -> Iterator[Meter]:
         yield meter
     finally:
         _current.reset(token)
+
+
+def spent() -> Meter:
+    """The meter of the stage, or one that nobody reads."""
+    return _current.get() or Meter()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -13,7 +13,10 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from common.timing import in_network
+from common.journal import Stage, Stateful, mixed
+from common.network import encoders_of
+from common.ranks import add_gradients, rank, world_size
+from common.timing import in_network, spent
 
 Batch = TypeVar("Batch")
 OptimizerName = Literal["adam", "adamw", "sgd", "nesterov"]
@@ -67,73 +70,119 @@ def schedule_of(name: Schedule, optimizer: Optimizer, steps: int) -> LambdaLR:
 
 def fit(
     fabric: Fabric,
+    stage: Stage,
+    state: dict[str, Stateful],
     optimizer: Optimizer,
-    batches: Iterable[Batch],
+    batches: Callable[[int], Iterator[Batch]],
     loss_of: Callable[[Batch], Tensor],
     *,
     steps: int,
-    title: str,
+    stride: int = 1,
     images: int = 0,
     schedule: Schedule = "cosine",
     after_step: Callable[[int], object] | None = None,
 ) -> None:
-    """Takes one optimiser step a batch.
+    """Takes one optimiser step a batch, from where the stage was left.
 
     Args:
         fabric: Device and precision.
+        stage: Whose loop it is: title, randomness, and where its state is kept.
+        state: What the steps change, by name, but for the optimiser.
         optimizer: Over the parameters to train.
-        batches: ``steps`` batches; may be lazy, and then sees the parameters as they are by then.
-            What they take to make counts as time outside the network.
+        batches: From a step that ``stride`` divides, the batches from there on; lazy, so that each
+            sees the parameters as they are by then. What they take to make counts as time outside
+            the network.
         loss_of: The scalar loss of a batch.
-        steps: How many batches there are.
-        title: What the progress bar says.
+        steps: How many to take in all.
+        stride: Steps from one at which the loop can go on to the next.
         images: How many of them a step takes through the network.
         schedule: Of the learning rate.
         after_step: Called after every step with the number of steps taken.
 
     Raises:
         FloatingPointError: If the loss is no longer finite.
+        Stopped: If the user has asked for it, or the state cannot be kept.
     """
     rate = schedule_of(schedule, optimizer, steps)
-    with tqdm(batches, desc=title, total=steps, unit="step", dynamic_ncols=True) as progress:
-        for step, batch in enumerate(progress, start=1):
+    state = {**state, "optimizer": optimizer, "schedule": rate, "spent": spent()}
+    first = stage.restore(state)
+    finite = torch.ones((), dtype=torch.bool, device=fabric.device)
+    encoders = [m for x in state.values() if isinstance(x, nn.Module) for m in encoders_of(x)]
+    source = batches(first)
+    bar = tqdm(
+        desc=stage.title.strip(),
+        initial=first,
+        total=steps,
+        unit="step",
+        dynamic_ncols=True,
+        disable=rank() > 0,
+    )
+
+    def check() -> None:
+        if not finite:
+            raise FloatingPointError(
+                f"{stage.title}: the loss is no longer finite at step {bar.n}; a smaller learning "
+                "rate may help"
+            )
+
+    with bar, stage.stoppable():
+        for step in range(first, steps):
+            if step % stride == 0:
+                if world_size() == 1 or stride > 1 or step % STEPS_BETWEEN_LOSSES == 0:
+                    stage.pause(step, state, fabric.device, check)
+                stage.draw_anew(step)
+            batch = next(source)
             with in_network(fabric.device, images):
                 with fabric.autocast():
                     loss = loss_of(batch)
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)
+                for encoder in encoders:
+                    add_gradients(encoder)
                 optimizer.step()
             rate.step()
+            finite &= loss.detach().isfinite()
             if after_step is not None:
-                after_step(step)
-            if step % STEPS_BETWEEN_LOSSES == 1 or step == steps:
-                _show_loss(progress, loss.item(), step)
+                after_step(step + 1)
+            bar.update()
+            if step % STEPS_BETWEEN_LOSSES == 0 or step + 1 == steps:
+                check()
+                bar.set_postfix(loss=f"{loss.item():.3f}")
 
 
-def _show_loss(progress: tqdm, loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"{progress.desc}: the loss is {loss} at step {step}")
-    progress.set_postfix(loss=f"{loss:.3f}")
-
-
-def shuffled_batches(indices: Tensor, batch_size: int, steps: int) -> Iterator[Tensor]:
-    """Draws ``steps`` full batches, epoch after epoch; what an epoch leaves over opens the next.
+def shuffled_batches(
+    indices: Tensor, batch_size: int, steps: int, *, seed: int, first: int = 0
+) -> Iterator[Tensor]:
+    """Draws full batches, epoch after epoch; what an epoch leaves over opens the next.
 
     Args:
         indices: ``(n,)`` positions to draw from, at least one.
         batch_size: May be larger than n.
-        steps: How many batches to draw.
+        steps: How many batches there are.
+        seed: The order of every epoch follows from it and the epoch's number.
+        first: The batch to begin with.
 
     Yields:
-        Positions ``(batch_size,)``, by torch's global generator.
+        Positions ``(batch_size,)``.
     """
-    waiting = indices[:0]
-    for _ in range(steps):
+
+    def shuffled(epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(mixed(seed, epoch))
+        return indices[torch.randperm(len(indices), generator=generator).to(indices.device)]
+
+    epoch, over = divmod(first * batch_size, len(indices))
+    waiting = shuffled(epoch)[over:]
+    for _ in range(first, steps):
         while len(waiting) < batch_size:
-            order = torch.randperm(len(indices)).to(indices.device)
-            waiting = torch.cat([waiting, indices[order]])
+            epoch += 1
+            waiting = torch.cat([waiting, shuffled(epoch)])
         yield waiting[:batch_size]
         waiting = waiting[batch_size:]
+
+
+def drawn_seed() -> int:
+    """A seed drawn by torch's global generator."""
+    return int(torch.randint(2**62, ()))
 
 
 def class_balanced_batches(labels: Tensor, batch_size: int, steps: int) -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ import torch
 from common.augmentation import digit_views
 from common.backbones import SmallConvNet
 from common.data import load_digits
+from common.journal import Stage
 from common.representation import MomentumContrast, RepresentationSettings, train_representation
 from lightning.fabric import Fabric
 from torch.nn.functional import normalize
@@ -76,7 +77,9 @@ def test_training_changes_the_backbone_and_gives_the_features_asked_for(features
         queue=7, projection=5, batch_size=8, epochs=1, features=features
     )
     fabric = Fabric(accelerator="cpu", devices=1)
-    encoder = train_representation(fabric, backbone, images, digit_views().contrastive, settings)
+    encoder = train_representation(
+        fabric, Stage("1"), backbone, images, digit_views().contrastive, settings
+    )
     assert encoder(images.float()).shape == (32, width)
     changed = zip(before, backbone.parameters(), strict=True)
     assert not any(torch.equal(old, new) for old, new in changed)

@@ -17,12 +17,12 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     path = tmp_path / "run"
     path.write_text("precious")
     with pytest.raises(NotADirectoryError, match="expected a folder for the run, got a file"):
-        RunFolder(path, overwrite=True)
+        RunFolder(path, existing="overwrite")
 
 
 def test_new_empty_and_overwritten_folders_are_taken(tmp_path):
     RunFolder(tmp_path / "new" / "deeper").write_json("a.json", 1)
-    RunFolder(tmp_path / "new" / "deeper", overwrite=True).write_json("a.json", 2)
+    RunFolder(tmp_path / "new" / "deeper", existing="overwrite").write_json("a.json", 2)
     assert json.loads((tmp_path / "new" / "deeper" / "a.json").read_text()) == 2
     (tmp_path / "empty").mkdir()
     RunFolder(tmp_path / "empty")

@@ -7,9 +7,10 @@ from common.backbones import make_backbone
 from common.clustering import HeadSettings, Learner, train_heads
 from common.data import load_digits
 from common.head_losses import LossSettings, head_loss
+from common.journal import Stage
 from common.network import Encoder
 from common.prototype_task import PrototypeTask
-from common.semi_supervised import JointSettings, thresholded, train_jointly
+from common.semi_supervised import JointSettings, Thresholded, train_jointly
 from common.training import in_eval_mode
 from lightning.fabric import Fabric
 from torch import nn
@@ -57,7 +58,7 @@ def heads_of(
         label_view=views.weak,
         learn_view=views.strong,
     )
-    return train_heads(fabric, encoder, images, views, settings, task, num_classes=10)
+    return train_heads(fabric, Stage("2"), encoder, images, views, settings, task, num_classes=10)
 
 
 def test_heads_train_on_a_frozen_encoder(fabric, encoder, images):
@@ -144,9 +145,9 @@ def test_joint_training_moves_every_weight(fabric, encoder, images, labelled):
     network = network_of(encoder)
     before = [parameter.clone() for parameter in network.parameters()]
     labels = torch.arange(40) % 11 - 1 if labelled else None
-    consistency = thresholded(FixedThreshold(0.0))
+    consistency = Thresholded(FixedThreshold(0.0))
     trained = train_jointly(
-        fabric, network, images, labels, digit_views(), JOINT, consistency=consistency
+        fabric, Stage("3"), network, images, labels, digit_views(), JOINT, consistency=consistency
     )
     for after in (network, trained.network):
         pairs = zip(before, after.parameters(), strict=True)
@@ -159,10 +160,11 @@ def test_joint_training_without_a_reliable_label_is_refused(fabric, encoder, ima
     with pytest.raises(ValueError, match="labels: expected at least one reliable label"):
         train_jointly(
             fabric,
+            Stage("3"),
             network_of(encoder),
             images,
             labels,
             digit_views(),
             JOINT,
-            consistency=thresholded(FixedThreshold()),
+            consistency=Thresholded(FixedThreshold()),
         )

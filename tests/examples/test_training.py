@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from common.journal import Stage
 from common.training import class_balanced_batches, fit, in_eval_mode, shuffled_batches
 from lightning.fabric import Fabric
 from torch import nn
@@ -15,10 +16,21 @@ def fabric():
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 25])
 def test_shuffled_batches_pass_over_everything_in_turn(batch_size):
     positions = torch.arange(100, 110)
-    drawn = torch.cat(list(shuffled_batches(positions, batch_size, steps=20)))
+    drawn = torch.cat(list(shuffled_batches(positions, batch_size, steps=20, seed=3)))
     assert len(drawn) == 20 * batch_size
     for epoch in itertools.islice(drawn.split(10), len(drawn) // 10):
         assert epoch.sort().values.tolist() == positions.tolist()
+
+
+@pytest.mark.parametrize("first", [1, 4, 19])
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 25])
+def test_shuffled_batches_go_on_anywhere(batch_size, first):
+    positions = torch.arange(10)
+    whole = list(shuffled_batches(positions, batch_size, 20, seed=3))
+    rest = list(shuffled_batches(positions, batch_size, 20, seed=3, first=first))
+    assert torch.equal(torch.cat(rest), torch.cat(whole[first:]))
+    other = list(shuffled_batches(positions, batch_size, 20, seed=4))
+    assert not torch.equal(torch.cat(other), torch.cat(whole))
 
 
 def test_class_balanced_batches_draw_labelled_samples_of_every_class_alike():
@@ -35,11 +47,12 @@ def test_fit_takes_one_step_a_batch_and_calls_back(fabric):
     calls = []
     fit(
         fabric,
+        Stage("test"),
+        {},
         optimizer,
-        [1.0, 2.0, 3.0],
+        lambda first: iter([1.0, 2.0, 3.0]),
         lambda batch: weight * batch,
         steps=3,
-        title="test",
         schedule="constant",
         after_step=lambda _: calls.append(weight.item()),
     )
@@ -49,15 +62,31 @@ def test_fit_takes_one_step_a_batch_and_calls_back(fabric):
 def test_fit_lets_the_learning_rate_fall_to_zero(fabric):
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(()))], 0.1)
     weight = optimizer.param_groups[0]["params"][0]
-    fit(fabric, optimizer, range(8), lambda _: weight * 1.0, steps=8, title="test")
+    fit(
+        fabric,
+        Stage("test"),
+        {},
+        optimizer,
+        lambda _: iter(range(8)),
+        lambda _: weight * 1.0,
+        steps=8,
+    )
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
 
 
 def test_fit_stops_at_a_loss_that_is_not_finite(fabric):
     weight = nn.Parameter(torch.ones(()))
     optimizer = torch.optim.SGD([weight], 0.1)
-    with pytest.raises(FloatingPointError, match="stage x: the loss is nan at step 1"):
-        fit(fabric, optimizer, [0], lambda _: weight * torch.nan, steps=1, title="stage x")
+    with pytest.raises(FloatingPointError, match="stage x: the loss is no longer finite at step 1"):
+        fit(
+            fabric,
+            Stage("stage x"),
+            {},
+            optimizer,
+            lambda _: iter([0]),
+            lambda _: weight * torch.nan,
+            steps=1,
+        )
 
 
 @pytest.mark.parametrize("training", [True, False])

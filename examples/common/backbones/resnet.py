@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from common.backbones.backbone import Backbone, convolution, initialise
+from common.ranks import GlobalBatchNorm2d
 
 
 class ResNet(Backbone):
@@ -49,15 +50,15 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(
             convolution(in_channels, out_channels, stride),
-            nn.BatchNorm2d(out_channels),
+            GlobalBatchNorm2d(out_channels),
             nn.ReLU(),
             convolution(out_channels, out_channels),
-            nn.BatchNorm2d(out_channels),
+            GlobalBatchNorm2d(out_channels),
         )
         self.shortcut = nn.Sequential()
         if stride > 1 or in_channels != out_channels:
             projection = convolution(in_channels, out_channels, stride, size=1)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+            self.shortcut = nn.Sequential(projection, GlobalBatchNorm2d(out_channels))
         self.activation = nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ def _stem(in_channels: int, width: int, kind: str) -> nn.Sequential:
     standard = kind == "standard"
     stem = nn.Sequential(
         convolution(in_channels, width, *((2, 7) if standard else (1, 3))),
-        nn.BatchNorm2d(width),
+        GlobalBatchNorm2d(width),
         nn.ReLU(),
     )
     if standard:

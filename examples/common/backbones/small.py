@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from common.backbones.backbone import Backbone, convolution
+from common.ranks import GlobalBatchNorm2d
 
 
 class SmallConvNet(Backbone):
@@ -56,6 +57,6 @@ def _layer(
 ) -> tuple[nn.Module, ...]:
     return (
         convolution(in_channels, out_channels, stride, size),
-        nn.BatchNorm2d(out_channels),
+        GlobalBatchNorm2d(out_channels),
         nn.ReLU(),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from common.backbones.backbone import Backbone, convolution, initialise
+from common.ranks import GlobalBatchNorm2d
 
 SLOPE = 0.1
 
@@ -68,4 +69,4 @@ class PreActivationBlock(nn.Module):
 
 
 def _activation(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.LeakyReLU(SLOPE))
+    return nn.Sequential(GlobalBatchNorm2d(channels), nn.LeakyReLU(SLOPE))
