@@ -264,6 +264,7 @@ class Pipeline(Generic[SettingsType]):
 def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome]) -> None:
     """Loads the data, runs a method, prints the table and writes the folder."""
     torch.set_num_threads(settings.threads)
+    torch.set_default_dtype(torch.float64 if settings.precision == "64-true" else torch.float32)
     fabric = fabric_for(settings.accelerator, settings.precision)
     chosen = asdict(settings.data)
     chosen.pop("on_device")

@@ -108,9 +108,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         """Normalises ``(B, C, H, W)``."""
         if world_size() == 1 or not self.training:
             return super().forward(x)
-        count = torch.tensor([x.numel() // x.shape[1]], dtype=torch.float32, device=x.device)
+        wide = x.to(self.running_mean.dtype)
+        count = wide.new_tensor([x.numel() // x.shape[1]])
         dist.all_reduce(count)
-        wide = x.float()
         mean = _sum_over_ranks(wide.sum((0, 2, 3))) / count
         centred = wide - mean[:, None, None]
         variance = _sum_over_ranks(centred.square().sum((0, 2, 3))) / count

@@ -27,6 +27,7 @@ from common.training import (
     make_optimizer,
     pick,
     shuffled_batches,
+    wide,
 )
 from pseudolabel import consistency_loss
 
@@ -151,7 +152,7 @@ def train_jointly(
         seen, targets = batch
         # One pass, so that BatchNorm sees the same mixture for every term.
         known, guessed, learned = network(seen).split(sizes)
-        loss = consistency(guessed.detach().float().softmax(-1), learned)
+        loss = consistency(wide(guessed.detach()).softmax(-1), learned)
         return loss if targets is None else loss + cross_entropy(known, targets)
 
     def after_step(step: int) -> None:

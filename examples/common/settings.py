@@ -101,8 +101,8 @@ class RunSettings:
     """Lightning Fabric's: auto (a GPU if there is one), cpu, gpu, mps."""
     threads: int = 1
     """On the CPU. A network this small gains little from more, and loses much if a core is busy."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Lightning Fabric's."""
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
+    """Lightning Fabric's. In 64-true no rounding decides anything: for comparisons."""
     compile: bool = False
     """Compile encoder and network; pays on a GPU in long trainings."""
     encoder_from: Path | None = None

@@ -209,6 +209,11 @@ def pick(images: Tensor, positions: Tensor) -> Tensor:
     return images[positions.to(images.device)].to(positions.device, non_blocking=True)
 
 
+def wide(x: Tensor) -> Tensor:
+    """Numbers as exact as the run is, whatever the network computes in."""
+    return x.to(torch.get_default_dtype())
+
+
 @torch.no_grad()
 def in_eval_mode(
     fabric: Fabric,
@@ -228,7 +233,7 @@ def in_eval_mode(
         batch_size: Changes the memory, and which random view a sample gets.
 
     Returns:
-        float32, the outputs of all batches joined along their first axis.
+        The outputs of all batches joined along their first axis, in the default dtype.
     """
     was_training = network.training
     network.eval()
@@ -237,6 +242,6 @@ def in_eval_mode(
         batch = batch.to(fabric.device)
         views = batch if view is None else view(batch)
         with in_network(fabric.device, len(batch)), fabric.autocast():
-            outputs.append(network(views).float())
+            outputs.append(wide(network(views)))
     network.train(was_training)
     return torch.cat(outputs)

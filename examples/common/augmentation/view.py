@@ -23,7 +23,7 @@ class View(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Float views ``(B, C, H, W)`` of uint8 images of the same shape."""
-        views = self.augmentations(images.float() / 255)
+        views = self.augmentations(images.to(torch.get_default_dtype()) / 255)
         return views.contiguous(memory_format=torch.channels_last)
 
 
