@@ -67,6 +67,7 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
             pipeline.images,
             embeddings,
             settings.heads,
+            num_classes=pipeline.num_classes,
             neighbors=settings.mined,
             clean=pipeline.views.clean,
             learn_view=pipeline.view(settings.learn_view),
@@ -92,6 +93,7 @@ class SelfLabelling(Thresholded):
         """Class-balanced cross-entropy, or RPSC's loss."""
         selection = self.threshold(probs)
         targets, weights = selection
+        self.selected = weights.mean()
         if self.settings.loss == "ce":
             return consistency_loss(logits, targets, balanced(selection, probs.shape[-1]))
         details = self.settings.loss_details

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from common.head_losses import HeadLossName, LossSettings, head_loss
+from common.head_losses import HeadLossName, LossSettings, head_loss, loss_floor
 from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, PUBLISHED, Presets, fashion_mnist, paper, spice_code
 from common.prototype_task import PrototypeTask
@@ -60,6 +60,12 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
                 assignment=settings.assignment,
             ),
             loss=head_loss(settings.loss, settings.loss_details),
+            floor=loss_floor(
+                settings.loss,
+                settings.loss_details,
+                num_classes=pipeline.num_classes,
+                batch_size=settings.heads.batch_size,
+            ),
             clean=pipeline.views.clean,
             label_view=pipeline.view(settings.label_view),
             learn_view=pipeline.view(settings.learn_view),

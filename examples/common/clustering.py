@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common.augmentation import View, Views
 from common.evaluation import History, Snapshot
+from common.health import Health
 from common.journal import Stage
 from common.training import OptimizerName, fit, in_eval_mode, make_optimizer
 from pseudolabel import ClusterHeads, select_head
@@ -119,9 +120,13 @@ class HeadTask(Protocol):
 
     Attributes:
         steps: Optimiser steps a round.
+        floor: What the loss cannot fall below.
+        notes: Numbers about the last round, for people to read.
     """
 
     steps: int
+    floor: float
+    notes: dict[str, Tensor]
 
     def batches(self, learner: Learner) -> Iterator[Any]:
         """The ``steps`` batches of one round, in whatever form `loss` takes them."""
@@ -241,7 +246,11 @@ def train_heads(
     learner = Learner(
         fabric, encoder, fabric.to_device(heads).train(), joint=settings.encoder == "joint"
     )
-    election = Election()
+    election, health = Election(), Health(stage, num_classes)
+    # Predictions are counted as heads learn, whatever it is that a task has them learn.
+    learner.heads.register_forward_hook(
+        lambda heads, _, logits: health.see(logits) if heads.training else None
+    )
 
     def evaluate(after: int) -> None:
         losses, logits = task.judge(learner), learner.logits(images, views.clean)
@@ -258,6 +267,8 @@ def train_heads(
     def after_step(step: int) -> None:
         after, within = divmod(step, task.steps)
         regular = settings.evaluate_every and after % settings.evaluate_every == 0
+        if within == 0:
+            health.tell(step, **task.notes)
         if within == 0 and (regular or after == settings.rounds):
             evaluate(after)
 
@@ -275,6 +286,7 @@ def train_heads(
             steps=settings.rounds * task.steps,
             stride=task.steps,
             schedule="constant",
+            floor=task.floor,
             after_step=after_step,
         )
         return election.state_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,25 @@ def head_loss(name: HeadLossName, settings: LossSettings) -> HeadLoss:
         )
 
     return contrastive
+
+
+def loss_floor(
+    name: HeadLossName, settings: LossSettings, *, num_classes: int, batch_size: int
+) -> float:
+    """What a loss cannot fall below, so that a number near it is a good one.
+
+    Args:
+        name: See `head_loss`.
+        settings: See there.
+        num_classes: K.
+        batch_size: Entries a step, as many of every class.
+    """
+    if name == "double-softmax":
+        return math.log(1 + (num_classes - 1) / math.e)
+    if name in ("ce", "tce"):
+        return 0.0
+    negatives = batch_size * (1 - 1 / num_classes) if name in ("scl", "scl-3") else 1
+    return math.log(max(1, negatives)) - 1 / settings.scl_temperature
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -15,15 +15,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from common.checkpoints import DamagedCheckpoint, digest_of, read_checkpoint, write_checkpoint
 from common.ranks import first_decides, rank, wait_for_all
 from common.run_folder import CHECKPOINTS, RunFolder
 from common.timing import spent
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 GO_ON = "The same command with --resume goes on from the last checkpoint."
 KEPT = 2
@@ -109,10 +113,21 @@ class Stage:
         title: What it is called, on the progress bar too.
         seed: Of everything random in it.
         journal: None keeps nothing.
+        log: TensorBoard's, or None.
+
+    Attributes:
+        notes: What was told last, by name.
     """
 
-    def __init__(self, title: str, seed: int = 0, journal: Journal | None = None) -> None:
-        self.title, self.seed, self.journal = title, seed, journal
+    def __init__(
+        self,
+        title: str,
+        seed: int = 0,
+        journal: Journal | None = None,
+        log: SummaryWriter | None = None,
+    ) -> None:
+        self.title, self.seed, self.journal, self.log = title, seed, journal, log
+        self.notes: dict[str, float] = {}
         self.name = re.sub(r"\W+", "-", title.strip())
         self._written = monotonic()
         self._asked_to_stop = False
@@ -181,6 +196,13 @@ class Stage:
             self._written = monotonic()
         if wish == 2:
             raise Stopped(f"{self.title}: stopped after step {step}. {GO_ON}")
+
+    def tell(self, step: int, **numbers: float | Tensor) -> None:
+        """Takes notes for the progress bar and the log."""
+        for name, value in numbers.items():
+            self.notes[name] = float(value)
+            if self.log is not None:
+                self.log.add_scalar(f"{self.title.strip()}/{name}", self.notes[name], step)
 
     def draw_anew(self, step: int) -> None:
         """Lets everything random from here on follow from the seed and the step alone."""

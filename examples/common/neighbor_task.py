@@ -25,6 +25,7 @@ class NeighborTask:
         images: uint8 ``(N, C, H, W)``, on any device.
         embeddings: ``(N, D)`` of stage 1, in which the neighbours are found, once.
         settings: See there.
+        num_classes: K.
         neighbors: How many of each sample.
         clean: The view that heads are judged on.
         learn_view: The view that heads learn on.
@@ -36,6 +37,7 @@ class NeighborTask:
         embeddings: Tensor,
         settings: HeadSettings,
         *,
+        num_classes: int,
         neighbors: int,
         clean: View,
         learn_view: View,
@@ -43,6 +45,8 @@ class NeighborTask:
         self.images, self.clean, self.learn_view = images, clean, learn_view
         self.neighbors = nearest_neighbors(embeddings, neighbors).indices
         self.batch_size, self.entropy = settings.batch_size, settings.entropy
+        self.floor = -self.entropy * math.log(num_classes)
+        self.notes: dict[str, Tensor] = {}
         self.steps = math.ceil(len(images) / self.batch_size) * settings.repeats
 
     def batches(self, learner: Learner) -> Iterator[tuple[Look, Tensor]]:

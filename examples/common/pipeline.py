@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Generic, TypeVar
 
 import torch
 from lightning.fabric import Fabric, seed_everything
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from common.augmentation import View, views_for
 from common.clustering import HeadTask, TrainedHead, train_heads
@@ -26,7 +27,7 @@ from common.report import Outcome, write_outcome
 from common.representation import train_representation
 from common.resuming import identity, open_folder
 from common.run_folder import RunFolder
-from common.semi_supervised import Consistency, train_jointly
+from common.semi_supervised import Thresholded, train_jointly
 from common.settings import BackboneSettings, RunSettings, ViewName
 from common.training import in_eval_mode
 from pseudolabel import ReliableLabels, reliable_labels
@@ -43,6 +44,7 @@ class Pipeline(Generic[SettingsType]):
         board: With it, if there is any; stages only hand over to it.
         fabric: Device, precision and ranks.
         journal: What an interrupted run goes on from; None keeps nothing.
+        log: TensorBoard's, or None.
 
     Attributes:
         images: uint8 ``(N, C, H, W)``.
@@ -60,9 +62,10 @@ class Pipeline(Generic[SettingsType]):
         board: Scoreboard,
         fabric: Fabric,
         journal: Journal | None = None,
+        log: SummaryWriter | None = None,
     ) -> None:
         self.settings, self.board, self.data = settings, board, data
-        self.fabric, self.journal = fabric, journal
+        self.fabric, self.journal, self.log = fabric, journal, log
         self.images = self._placed(data.images)
         self.held_out = None if data.held_out is None else self._placed(data.held_out.images)
         channels, size = self.images.shape[1:3]
@@ -145,7 +148,7 @@ class Pipeline(Generic[SettingsType]):
     def judge(self, labels: Tensor, probs: Tensor) -> ReliableLabels:
         """Which labels ``(N,)`` their neighbours in the embedding space confirm."""
         settings = self.settings.reliability
-        with self.board.stage("  their reliable labels") as result:
+        with self._stage("  their reliable labels") as (result, stage):
             reliable = reliable_labels(
                 self.embeddings,
                 labels,
@@ -159,10 +162,11 @@ class Pipeline(Generic[SettingsType]):
                 generator=torch.Generator(labels.device).manual_seed(self.settings.seed),
             )
             result.clusters, result.reliable = labels, reliable.mask
+            stage.tell(0, reliable=reliable.mask.double().mean())
         return reliable
 
     def train_jointly(
-        self, trained: TrainedHead, reliable: ReliableLabels, consistency: Consistency
+        self, trained: TrainedHead, reliable: ReliableLabels, consistency: Thresholded
     ) -> nn.Module:
         """Stage 3 from reliable labels, or without a single one what stage 2 has left."""
         settings = self.settings
@@ -179,7 +183,7 @@ class Pipeline(Generic[SettingsType]):
         self,
         network: nn.Module,
         labels: Tensor | None,
-        consistency: Consistency,
+        consistency: Thresholded,
         strong: View,
         name: str,
     ) -> nn.Module:
@@ -194,6 +198,7 @@ class Pipeline(Generic[SettingsType]):
                 self.views._replace(strong=strong),
                 self.settings.joint,
                 consistency=self.fabric.to_device(consistency),
+                num_classes=self.num_classes,
                 compiled=self.settings.compile,
             )
             result.clusters = trained.history[-1].clusters[0]
@@ -238,7 +243,7 @@ class Pipeline(Generic[SettingsType]):
         """A stage with a seed of its own, to be scored as it ends."""
         with self.board.stage(title) as result:
             seed_everything(self.settings.seed + number, verbose=False)
-            yield result, Stage(title, self.settings.seed + number, self.journal)
+            yield result, Stage(title, self.settings.seed + number, self.journal, self.log)
 
     def _once(self, stage: Stage, cluster: Callable[..., Tensor], features: Tensor) -> Tensor:
         seed = self.settings.seed
@@ -279,7 +284,8 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
         return
     journal = Journal(folder, this_run, every=settings.checkpoint_every)
     board = Scoreboard(data.truth, data.held_out and data.held_out.truth)
-    outcome = run(Pipeline(settings, data.without_truth(), board, fabric, journal))
+    with SummaryWriter(folder.path / "tensorboard") if rank() == 0 else nullcontext() as log:
+        outcome = run(Pipeline(settings, data.without_truth(), board, fabric, journal, log))
     if rank() == 0:
         print(outcome.reliable.report(), board, sep="\n\n")
         write_outcome(folder, outcome, board, settings)

@@ -55,6 +55,7 @@ class PrototypeTask:
         num_classes: K.
         label: The method's labelling rule.
         loss: The method's loss.
+        floor: What that cannot fall below.
         clean: The view that heads are judged on.
         label_view: The view whose probabilities the rule sees.
         learn_view: The view that the heads learn on.
@@ -72,6 +73,7 @@ class PrototypeTask:
         num_classes: int,
         label: LabelRule,
         loss: HeadLoss,
+        floor: float = 0.0,
         clean: View,
         label_view: View,
         learn_view: View,
@@ -85,6 +87,8 @@ class PrototypeTask:
                 f"samples: expected 1 to {len(images)} of the images, got {self.samples}"
             )
         self.batch_size, self.entropy = settings.batch_size, settings.entropy
+        self.floor = floor - self.entropy * math.log(num_classes)
+        self.notes: dict[str, Tensor] = {}
         # Shapes and counts alone decide how many entries the rule gives.
         anything = self.embeddings.new_ones(self.samples, num_classes)
         self.entries = label(self.embeddings[: self.samples], anything).labels.shape[-1]
@@ -96,6 +100,9 @@ class PrototypeTask:
         drawn = torch.randperm(len(self.images)).to(device)[: self.samples]
         images = pick(self.images, drawn)
         pseudo = self._label(self.embeddings[drawn], learner.logits(images, self.label_view))
+        labelled = torch.zeros(len(pseudo.labels), self.samples, device=device)
+        labelled.scatter_(1, pseudo.sample_ids.clamp(min=0), 1.0)
+        self.notes = {"labelled": labelled.mean()}
         look = learner.look(images, self.learn_view)
         places = torch.arange(self.entries, device=device)
         for batch in shuffled_batches(places, self.batch_size, self.steps, seed=drawn_seed()):

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from common.augmentation import Views
 from common.evaluation import History, Snapshot
+from common.health import Health
 from common.journal import Stage
 from common.training import (
     OptimizerName,
@@ -30,10 +31,6 @@ from common.training import (
     wide,
 )
 from pseudolabel import consistency_loss
-
-Consistency = nn.Module
-"""From probabilities ``(B, K)`` of the weak view, constants, and logits ``(B, K)`` of the strong
-one to a scalar loss; what it learns on the way is in its state."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +73,30 @@ class TrainedNetwork(NamedTuple):
 class Thresholded(nn.Module):
     """Cross-entropy to the predictions that pass a threshold: SPICE Eq. 9, RPSC Eq. 8.
 
+    A method with another loss extends it.
+
     Args:
         threshold: From probabilities to a `pseudolabel.Selection`.
+
+    Attributes:
+        selected: Share of the last batch that passed.
     """
+
+    selected: Tensor
 
     def __init__(self, threshold: nn.Module) -> None:
         super().__init__()
         self.threshold = threshold
 
     def forward(self, probs: Tensor, logits: Tensor) -> Tensor:
-        """The loss of logits ``(B, K)`` against probabilities ``(B, K)``."""
+        """The scalar loss of logits of the strong view against probabilities of the weak one.
+
+        Args:
+            probs: ``(B, K)``, constants.
+            logits: ``(B, K)``.
+        """
         selection = self.threshold(probs)
+        self.selected = selection.weights.mean()
         return consistency_loss(logits, selection.targets, selection.weights)
 
 
@@ -99,7 +109,8 @@ def train_jointly(
     views: Views,
     settings: JointSettings,
     *,
-    consistency: Consistency,
+    consistency: Thresholded,
+    num_classes: int,
     compiled: bool = False,
 ) -> TrainedNetwork:
     """Trains ``network`` in place by SPICE's Eq. 9.
@@ -113,6 +124,7 @@ def train_jointly(
         views: Labels are read from and learned on the weak view, consistency on the strong one.
         settings: See there.
         consistency: The method.
+        num_classes: K.
         compiled: Whether the network goes through `torch.compile`.
 
     Returns:
@@ -131,7 +143,8 @@ def train_jointly(
         network.compile()
     known = settings.labelled_batch if labels is not None else 0
     sizes = [known, settings.unlabelled_batch, settings.unlabelled_batch]
-    history = History()
+    history, health = History(), Health(stage, num_classes)
+    round_of_images = max(1, len(images) // settings.unlabelled_batch)
 
     def batches(first: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         unlabelled_batches = shuffled_batches(
@@ -152,11 +165,14 @@ def train_jointly(
         seen, targets = batch
         # One pass, so that BatchNorm sees the same mixture for every term.
         known, guessed, learned = network(seen).split(sizes)
+        health.see(guessed)
         loss = consistency(wide(guessed.detach()).softmax(-1), learned)
         return loss if targets is None else loss + cross_entropy(known, targets)
 
     def after_step(step: int) -> None:
         average.update_parameters(network)
+        if step % round_of_images == 0 or step == settings.steps:
+            health.tell(step, selected=consistency.selected)
         regular = settings.evaluate_every and step % settings.evaluate_every == 0
         if regular or step == settings.steps:
             logits = in_eval_mode(fabric, average.module, images, views.clean)

@@ -80,6 +80,7 @@ def fit(
     stride: int = 1,
     images: int = 0,
     schedule: Schedule = "cosine",
+    floor: float = 0.0,
     after_step: Callable[[int], object] | None = None,
 ) -> None:
     """Takes one optimiser step a batch, from where the stage was left.
@@ -97,6 +98,7 @@ def fit(
         stride: Steps from one at which the loop can go on to the next.
         images: How many of them a step takes through the network.
         schedule: Of the learning rate.
+        floor: What the loss cannot fall below; told beside it unless it is 0.
         after_step: Called after every step with the number of steps taken.
 
     Raises:
@@ -147,7 +149,11 @@ def fit(
             bar.update()
             if step % STEPS_BETWEEN_LOSSES == 0 or step + 1 == steps:
                 check()
-                bar.set_postfix(loss=f"{loss.item():.3f}")
+                value = loss.item()
+                above = {"loss_above_floor": value - floor} if floor else {}
+                rate_now = optimizer.param_groups[0]["lr"]
+                stage.tell(step + 1, loss=value, **above, learning_rate=rate_now)
+                bar.set_postfix({name: f"{x:.3g}" for name, x in stage.notes.items()})
 
 
 def shuffled_batches(

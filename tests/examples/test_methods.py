@@ -19,7 +19,13 @@ TINY = shlex.split("""--accelerator cpu --backbone.width 4 --representation.epoc
     --heads.hidden 16 --heads.rounds 2 --heads.repeats 2 --reliability.neighbors 5
     --reliability.above 0.5 --joint.steps 4 --joint.labelled-batch 16 --joint.unlabelled-batch 32
     --no-pictures""")
-NUMBERS = {"checkpoint.json", "checkpoint.safetensors", "labels.csv", "metrics.json", "run.json"}
+NUMBERS = {
+    "checkpoint.json",
+    "checkpoint.safetensors",
+    "labels.csv",
+    "metrics.json",
+    "run.json",
+} | {"tensorboard"}
 PICTURES = {
     "accuracy.png",
     "attention.png",

@@ -147,7 +147,15 @@ def test_joint_training_moves_every_weight(fabric, encoder, images, labelled):
     labels = torch.arange(40) % 11 - 1 if labelled else None
     consistency = Thresholded(FixedThreshold(0.0))
     trained = train_jointly(
-        fabric, Stage("3"), network, images, labels, digit_views(), JOINT, consistency=consistency
+        fabric,
+        Stage("3"),
+        network,
+        images,
+        labels,
+        digit_views(),
+        JOINT,
+        consistency=consistency,
+        num_classes=10,
     )
     for after in (network, trained.network):
         pairs = zip(before, after.parameters(), strict=True)
@@ -167,4 +175,5 @@ def test_joint_training_without_a_reliable_label_is_refused(fabric, encoder, ima
             digit_views(),
             JOINT,
             consistency=Thresholded(FixedThreshold()),
+            num_classes=10,
         )
