@@ -85,7 +85,9 @@ def count_votes(
     if neighbors is not None:
         indices = check_graph(neighbors, given)
         width = indices.shape[1]
-        return Votes(given, agreement(given, indices), width, _needed(threshold, width, strict))
+        return Votes(
+            given, agreement(given, indices), width, needed_votes(threshold, width, strict)
+        )
     search = make_search(
         features,
         k,
@@ -94,7 +96,7 @@ def count_votes(
         backend=backend,
         memory_limit=memory_limit,
     )
-    votes = Votes(given, torch.zeros_like(given), k, _needed(threshold, k, strict))
+    votes = Votes(given, torch.zeros_like(given), k, needed_votes(threshold, k, strict))
     groups = search.groups()
     with progress_bar(search, groups, shown=progress):
         for start, stop in groups:
@@ -181,7 +183,7 @@ def _bounds(search: Search, candidates: Candidates, labels: Tensor) -> tuple[Ten
     )
 
 
-def _needed(threshold: float, width: int, strict: bool) -> int:
+def needed_votes(threshold: float, width: int, strict: bool) -> int:
     """The smallest count of ``width`` that passes, in integers."""
     exact = as_fraction(threshold) * width
     return int(exact.numerator // exact.denominator + 1 if strict else -(-exact // 1))

@@ -71,7 +71,9 @@ def test_scan_by_its_formula():
     fabric = Fabric(accelerator="cpu", devices=1)
     embeddings = in_eval_mode(fabric, encoder, images, view)
     settings = HeadSettings(batch_size=4, repeats=2, entropy=5.0)
-    task = NeighborTask(images, embeddings, settings, neighbors=3, clean=view, learn_view=view)
+    task = NeighborTask(
+        images, embeddings, settings, num_classes=10, neighbors=3, clean=view, learn_view=view
+    )
     heads = ClusterHeads(2, encoder.out_features, 10)
     learner = Learner(fabric, encoder, heads, joint=False)
 
@@ -109,7 +111,7 @@ def test_scan_weighs_every_class_alike():
 
 @pytest.mark.parametrize("loss", ["ce", "scl"])
 def test_self_labelling_learns_confident_predictions_alone(loss):
-    consistency = scan.self_labelling(scan.Settings(loss=loss))
+    consistency = scan.SelfLabelling(scan.Settings(loss=loss))
     probs = torch.tensor([[0.995, 0.005], [0.6, 0.4], [0.002, 0.998]])
     logits = torch.randn(3, 2, requires_grad=True)
     consistency(probs, logits).backward()
