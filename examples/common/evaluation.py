@@ -161,15 +161,19 @@ class Scoreboard:
             scored["held_out"] = _metrics(result.held_out.cpu(), self._held_out)
         return scored
 
-    def __str__(self) -> str:
-        """The table."""
+    def table(self) -> list[tuple[str, ...]]:
+        """The titles of the columns, and a row for every stage."""
         titles = ("stage", "ACC", "NMI", "ARI", "seconds", "reliable", "ACC of reliable")
         titles += ("held-out ACC", "linear probe", "images/s", "outside network")
         columns = list(zip(titles, *(_cells(score) for score in self.scores), strict=True))
         # A column that says nothing of any stage is left out.
         columns = [columns[0], *(column for column in columns[1:] if any(column[1:]))]
-        widths = [max(map(len, column)) for column in columns]
-        rows = list(zip(*columns, strict=True))
+        return list(zip(*columns, strict=True))
+
+    def __str__(self) -> str:
+        """The table in columns of one width."""
+        rows = self.table()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, tuple("-" * width for width in widths))
         return "\n".join(_line(row, widths) for row in rows)
 

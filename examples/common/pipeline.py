@@ -30,7 +30,7 @@ from common.run_folder import RunFolder
 from common.semi_supervised import Thresholded, train_jointly
 from common.settings import BackboneSettings, RunSettings, ViewName
 from common.training import in_eval_mode
-from pseudolabel import ReliableLabels, reliable_labels
+from pseudolabel import Neighbors, ReliableLabels, nearest_neighbors, reliable_labels
 
 SettingsType = TypeVar("SettingsType", bound=RunSettings)
 
@@ -50,10 +50,12 @@ class Pipeline(Generic[SettingsType]):
         images: uint8 ``(N, C, H, W)``.
         encoder: From views to features, after stage 1.
         embeddings: Its features ``(N, D)`` of the clean views.
+        neighbors: Among them, once labels have been judged.
     """
 
     encoder: Encoder
     embeddings: Tensor
+    neighbors: Neighbors
 
     def __init__(
         self,
@@ -149,13 +151,15 @@ class Pipeline(Generic[SettingsType]):
         """Which labels ``(N,)`` their neighbours in the embedding space confirm."""
         settings = self.settings.reliability
         with self._stage("  their reliable labels") as (result, stage):
+            self.neighbors = nearest_neighbors(
+                self.embeddings, settings.neighbors, include_self=settings.include_self
+            )
             reliable = reliable_labels(
                 self.embeddings,
                 labels,
-                k=settings.neighbors,
                 threshold=settings.above,
                 strict=settings.strict,
-                include_self=settings.include_self,
+                neighbors=self.neighbors,
                 probs=probs,
                 min_confidence=settings.min_confidence,
                 balance=settings.balance,
@@ -220,6 +224,7 @@ class Pipeline(Generic[SettingsType]):
             embeddings=self.embeddings,
             trained=trained,
             reliable=reliable,
+            neighbors=self.neighbors,
             probs=self.predict(network),
             modules={"encoder": self.encoder, "head": trained.head, "network": network},
             architecture=self._architecture,
@@ -288,6 +293,6 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
         outcome = run(Pipeline(settings, data.without_truth(), board, fabric, journal, log))
     if rank() == 0:
         print(outcome.reliable.report(), board, sep="\n\n")
-        write_outcome(folder, outcome, board, settings)
+        write_outcome(folder, outcome, board, settings, data.files)
         folder.remove_checkpoints()
-        print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}")
+        print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}; see report.html")

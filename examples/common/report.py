@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -17,12 +20,18 @@ from common.curves import accuracy_curves, confusion_matrix, head_curves, joint_
 from common.evaluation import Scoreboard
 from common.measures import Findings
 from common.network import Architecture
-from common.plots import embedding_map, prototype_images, ratio_histogram, training_maps
+from common.plots import embedding_map, picture, prototype_images, ratio_histogram, training_maps
 from common.run_folder import RunFolder
 from common.settings import RunSettings
-from pseudolabel import ReliableLabels, prototype_labels
+from pseudolabel import Neighbors, ReliableLabels, prototype_labels, reliable_labels
+from pseudolabel.report import Table, render_report
 
 IMAGES_A_CLUSTER = 14
+STAGES = (
+    "Scores, where there are any, compare with labels that no stage has seen. The rest of this "
+    "page is about the labels of the last stage, judged by neighbours among the features of "
+    "stage 1."
+)
 
 
 class Outcome(NamedTuple):
@@ -32,7 +41,8 @@ class Outcome(NamedTuple):
         images: uint8 ``(N, C, H, W)``.
         embeddings: ``(N, D)``, those that the reliability was judged by.
         trained: The head that stage 2 selected.
-        reliable: The labels that were judged.
+        reliable: The labels that were judged, those of stage 2.
+        neighbors: ``(N, k)``, by which they were.
         probs: ``(N, K)`` of the last stage, which give the final labels.
         modules: The trained networks by name; ``"network"`` is the last stage's.
         architecture: Of that network.
@@ -43,6 +53,7 @@ class Outcome(NamedTuple):
     embeddings: Tensor
     trained: TrainedHead
     reliable: ReliableLabels
+    neighbors: Neighbors
     probs: Tensor
     modules: dict[str, nn.Module]
     architecture: Architecture
@@ -50,15 +61,20 @@ class Outcome(NamedTuple):
 
 
 def write_outcome(
-    folder: RunFolder, outcome: Outcome, board: Scoreboard, settings: RunSettings
+    folder: RunFolder,
+    outcome: Outcome,
+    board: Scoreboard,
+    settings: RunSettings,
+    files: Sequence[Path] = (),
 ) -> None:
-    """Writes labels, pictures, checkpoint and, last, the metrics: who finds them finds it all.
+    """Writes labels, report, checkpoint and, last, the metrics: who finds them finds it all.
 
     Args:
         folder: Of the run.
         outcome: What the run found.
         board: Its scores.
         settings: What it ran with; paths become strings.
+        files: Of the images, where each has its own; they name the rows.
     """
     plain = json.loads(json.dumps(asdict(settings), default=str))
     outcome = outcome._replace(embeddings=outcome.embeddings.cpu(), probs=outcome.probs.cpu())
@@ -66,8 +82,9 @@ def write_outcome(
     probs = outcome.trained.probs.cpu()
     final = outcome.probs.argmax(-1)
     findings = board.find(outcome.embeddings, probs, given, ratio, final)
-    _write_labels(folder, outcome)
+    _write_labels(folder, outcome, files)
     _write_checkpoint(folder, outcome, plain)
+    _write_report(folder, outcome, board, settings, files)
     if settings.pictures:
         _write_pictures(folder, outcome, board, findings, settings.seed)
     scores = [score._asdict() for score in board.scores]
@@ -75,10 +92,11 @@ def write_outcome(
     folder.write_json("metrics.json", content)
 
 
-def _write_labels(folder: RunFolder, outcome: Outcome) -> None:
+def _write_labels(folder: RunFolder, outcome: Outcome, files: Sequence[Path]) -> None:
     confidence, labels = outcome.probs.max(-1)
     reliable = outcome.reliable
-    columns = {
+    columns = {"file": list(map(str, files))} if files else {}
+    columns |= {
         "label": labels.tolist(),
         "confidence": [f"{x:.6f}" for x in confidence.tolist()],
         "stage2_label": reliable.given.tolist(),
@@ -105,6 +123,50 @@ def _write_checkpoint(folder: RunFolder, outcome: Outcome, settings: dict[str, A
         "settings": settings,
     }
     folder.write_json("checkpoint.json", content)
+
+
+def _write_report(
+    folder: RunFolder,
+    outcome: Outcome,
+    board: Scoreboard,
+    settings: RunSettings,
+    files: Sequence[Path],
+) -> None:
+    """The page about the final labels, judged as stage 2's were, by the same neighbours."""
+    rule, labels = settings.reliability, outcome.probs.argmax(-1)
+    final = reliable_labels(
+        outcome.embeddings,
+        labels,
+        threshold=rule.above,
+        strict=rule.strict,
+        neighbors=Neighbors(*(part.cpu() for part in outcome.neighbors)),
+        probs=outcome.probs,
+        min_confidence=rule.min_confidence,
+    )
+    header, *rows = board.table()
+    page = render_report(
+        outcome.embeddings,
+        final,
+        outcome.neighbors,
+        title=f"{len(labels):,} images of {settings.data.name}",
+        row_names=[file.name for file in files] or None,
+        confidence=outcome.probs.amax(-1),
+        picture=lambda row: Image.fromarray(picture(outcome.images[row])),
+        map_kind="auto" if settings.pictures else "pca",
+        seed=settings.seed,
+        tables=[Table("Stages", header, rows, STAGES)],
+        settings=_flat(json.loads(json.dumps(asdict(settings), default=str))),
+    )
+    folder.write("report.html", lambda path: path.write_text(page))
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Settings by the names that they have on the command line."""
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        inner = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+    return flat
 
 
 def _write_pictures(

@@ -4,7 +4,9 @@ import csv
 import importlib
 import json
 import math
+import re
 import shlex
+from collections import Counter
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ NUMBERS = {
     "checkpoint.safetensors",
     "labels.csv",
     "metrics.json",
+    "report.html",
     "run.json",
 } | {"tensorboard"}
 PICTURES = {
@@ -94,6 +97,22 @@ def test_a_run_leaves_all_its_files(method, runs):
     assert [int(row["index"]) for row in rows] == list(range(300))
     assert {int(row["label"]) for row in rows} <= set(range(10))
     assert sum(int(row["reliable"]) for row in rows) == metrics["scores"][3]["reliable"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_report_tells_of_the_final_labels_the_stages_and_the_settings(method, runs):
+    page = (runs(method) / "report.html").read_text()
+    assert "<h1>300 images of digits</h1>" in page
+    rows = list(csv.DictReader((runs(method) / "labels.csv").open()))
+    sizes = Counter(row["label"] for row in rows)
+    for cluster, size in sizes.items():
+        assert re.search(rf"<bdi>{cluster}</bdi></th>\s*<td[^>]*>{size}</td>", page)
+    for score in metrics_of(runs(method))["scores"]:
+        assert score["stage"].strip() in page
+    assert "heads.repeats" in page
+    assert page.count("data:image/png") > 5
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -198,4 +217,6 @@ def test_a_folder_of_images_without_labels(tmp_path):
     assert {path.name for path in folder.iterdir()} == (NUMBERS | PICTURES) - measured
     rows = list(csv.DictReader((folder / "labels.csv").open()))
     assert len(rows) == 60
+    assert rows[7]["file"] == str(tmp_path / "photos" / "15.png")
+    assert re.search(r"alt=\"\d+\.png, labelled [012]\"", (folder / "report.html").read_text())
     assert {int(row["label"]) for row in rows} <= {0, 1, 2}
