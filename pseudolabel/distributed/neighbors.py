@@ -16,7 +16,7 @@ from pseudolabel.distributed._ranks import Ranks
 from pseudolabel.neighbors import DEFAULT_MEMORY
 from pseudolabel.types import Neighbors
 
-_ROWS_AT_A_TIME = 4096
+_ELEMENTS_AT_A_TIME = 2**17  # of the pairs' rows: what the caches hold
 
 
 @torch.no_grad()
@@ -32,8 +32,8 @@ def nearest_neighbors(
     """`pseudolabel.nearest_neighbors` of this rank's samples among those of all ranks.
 
     The shards go round a ring, so that a rank holds its own rows, at most two that visit, and its
-    answer. What each block gives is ordered by similarities that depend on their two rows alone:
-    indices and similarities are those of one process to the last bit.
+    answer. What the blocks give is put in order by similarities that depend on their two rows
+    alone: indices and similarities are those of one process to the last bit.
 
     Args:
         features: This rank's ``(N_r, D)``; N_r may be 0.
@@ -41,7 +41,7 @@ def nearest_neighbors(
             ``include_self``.
         metric: See `pseudolabel.nearest_neighbors`.
         include_self: See there.
-        memory_limit: See there: of the search in one block, which is one of float64 rows.
+        memory_limit: See there: of the search in one block.
         process_group: The ranks that share the samples; None means all.
 
     Returns:
@@ -76,30 +76,30 @@ def nearest_neighbors(
     check_int("k", k, 1, ranks.total - (not include_self), " (the other samples of all ranks)")
 
     features, others, count = features.detach(), k - include_self, len(features)
-    # As float64 rows, of which every similarity is reported without rounding to float32.
-    queries = features.double()
     columns = 0 if count else others  # no row, no block: the answer is there
     best = Neighbors(
         torch.empty(count, columns, dtype=torch.int64, device=features.device),
-        queries.new_empty(count, columns),
+        torch.empty(count, columns, dtype=torch.float64, device=features.device),
     )
     for owner, block in ranks.ring(features):
-        itself = owner == ranks.rank
-        nearest = min(others, len(block) - itself)
+        own_block = owner == ranks.rank
+        nearest = min(others, len(block) - own_block)
         if count and nearest > 0:
             found = single.nearest_neighbors(
-                block.double(),
+                block,
                 nearest,
-                queries=None if itself else queries,
+                queries=None if own_block else features,
                 metric=metric,
                 memory_limit=memory_limit,
             )
-            found = found._replace(indices=found.indices + ranks.offsets[owner])
-            best = _first(best, found, others)
+            exact = _exactly(features, block, found, best.similarity[:, others - 1 :], metric)
+            best = _first(best, Neighbors(found.indices + ranks.offsets[owner], exact), others)
     if include_self:
         rows = torch.arange(ranks.own.start, ranks.own.stop, device=features.device)
-        itself_too = Neighbors(rows[:, None], _to_itself(features, metric)[:, None])
-        best = _first(best, itself_too, k)
+        exact = _of_pairs(
+            features, rows - ranks.own.start, features, rows - ranks.own.start, metric
+        )
+        best = _first(best, Neighbors(rows[:, None], exact[:, None]), k)
     dtype = result_dtype(features)
     similarity = best.similarity.clamp(min=torch.finfo(dtype).min).to(dtype)
     return Neighbors(best.indices, similarity)
@@ -115,8 +115,27 @@ def _first(best: Neighbors, more: Neighbors, count: int) -> Neighbors:
     )
 
 
-def _to_itself(features: Tensor, metric: str) -> Tensor:
-    """Float64 similarity ``(N_r,)`` of every row to itself: 0 for a zero row's cosine."""
-    parts = [split_rows(block, metric) for block in torch.split(features, _ROWS_AT_A_TIME)]
-    similarity = [similarity_pairs(rows, rows[:, None]).squeeze(1) for rows in parts]
+def _exactly(
+    features: Tensor, block: Tensor, found: Neighbors, worst: Tensor, metric: str
+) -> Tensor:
+    """Float64 similarities ``(N_r, c)`` of what a block gives, which was rounded on the way.
+
+    What is below the ``worst`` of enough others, ``(N_r, 1)``, even when that is rounded too, is
+    not worth a product and becomes minus infinity; ``(N_r, 0)`` while there are not enough.
+    """
+    floor = worst.to(found.similarity.dtype) if worst.numel() else -torch.inf
+    rows, columns = (found.similarity >= floor).nonzero(as_tuple=True)
+    exact = torch.full_like(found.similarity, -torch.inf, dtype=torch.float64)
+    exact[rows, columns] = _of_pairs(features, rows, block, found.indices[rows, columns], metric)
+    return exact
+
+
+def _of_pairs(a: Tensor, i: Tensor, b: Tensor, j: Tensor, metric: str) -> Tensor:
+    """Float64 similarities ``(P,)`` of the rows ``a[i]`` to ``b[j]``, with i in order."""
+    similarity = [a.new_empty(0, dtype=torch.float64)]
+    size = max(1, _ELEMENTS_AT_A_TIME // a.shape[1])
+    for some_i, some_j in zip(torch.split(i, size), torch.split(j, size), strict=True):
+        own, place = torch.unique_consecutive(some_i, return_inverse=True)
+        left, right = split_rows(a[own], metric)[place], split_rows(b[some_j], metric)
+        similarity.append(similarity_pairs(left, right[:, None]).squeeze(1))
     return torch.cat(similarity)
