@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,8 @@ from pseudolabel.distributed._ranks import Ranks
 from pseudolabel.neighbors import DEFAULT_MEMORY
 from pseudolabel.types import Neighbors
 
-_ELEMENTS_AT_A_TIME = 2**17  # of the pairs' rows: what the caches hold
+_PAIR_ELEMENTS = 2**17  # of the rows of pairs at a time: what the caches hold
+_BYTES_OF_SPLITTING = 64  # an element of the rows being split
 
 
 @torch.no_grad()
@@ -92,13 +94,13 @@ def nearest_neighbors(
                 metric=metric,
                 memory_limit=memory_limit,
             )
-            exact = _exactly(features, block, found, best.similarity[:, others - 1 :], metric)
+            pairs = partial(_of_pairs, features, block, metric=metric, memory_limit=memory_limit)
+            exact = _exactly(pairs, found, best.similarity[:, others - 1 :])
             best = _first(best, Neighbors(found.indices + ranks.offsets[owner], exact), others)
     if include_self:
         rows = torch.arange(ranks.own.start, ranks.own.stop, device=features.device)
-        exact = _of_pairs(
-            features, rows - ranks.own.start, features, rows - ranks.own.start, metric
-        )
+        own = rows - ranks.own.start
+        exact = _of_pairs(features, features, own, own, metric=metric, memory_limit=memory_limit)
         best = _first(best, Neighbors(rows[:, None], exact[:, None]), k)
     dtype = result_dtype(features)
     similarity = best.similarity.clamp(min=torch.finfo(dtype).min).to(dtype)
@@ -115,9 +117,7 @@ def _first(best: Neighbors, more: Neighbors, count: int) -> Neighbors:
     )
 
 
-def _exactly(
-    features: Tensor, block: Tensor, found: Neighbors, worst: Tensor, metric: str
-) -> Tensor:
+def _exactly(pairs: Callable[[Tensor, Tensor], Tensor], found: Neighbors, worst: Tensor) -> Tensor:
     """Float64 similarities ``(N_r, c)`` of what a block gives, which was rounded on the way.
 
     What is below the ``worst`` of enough others, ``(N_r, 1)``, even when that is rounded too, is
@@ -126,16 +126,21 @@ def _exactly(
     floor = worst.to(found.similarity.dtype) if worst.numel() else -torch.inf
     rows, columns = (found.similarity >= floor).nonzero(as_tuple=True)
     exact = torch.full_like(found.similarity, -torch.inf, dtype=torch.float64)
-    exact[rows, columns] = _of_pairs(features, rows, block, found.indices[rows, columns], metric)
+    exact[rows, columns] = pairs(rows, found.indices[rows, columns])
     return exact
 
 
-def _of_pairs(a: Tensor, i: Tensor, b: Tensor, j: Tensor, metric: str) -> Tensor:
+def _of_pairs(
+    a: Tensor, b: Tensor, i: Tensor, j: Tensor, *, metric: str, memory_limit: int
+) -> Tensor:
     """Float64 similarities ``(P,)`` of the rows ``a[i]`` to ``b[j]``, with i in order."""
-    similarity = [a.new_empty(0, dtype=torch.float64)]
-    size = max(1, _ELEMENTS_AT_A_TIME // a.shape[1])
-    for some_i, some_j in zip(torch.split(i, size), torch.split(j, size), strict=True):
-        own, place = torch.unique_consecutive(some_i, return_inverse=True)
-        left, right = split_rows(a[own], metric)[place], split_rows(b[some_j], metric)
-        similarity.append(similarity_pairs(left, right[:, None]).squeeze(1))
-    return torch.cat(similarity)
+    similarity = a.new_empty(len(i), dtype=torch.float64)
+    size = max(1, memory_limit // (_BYTES_OF_SPLITTING * b.shape[1]))
+    for first in range(0, len(b), size):
+        rows = split_rows(b[first : first + size], metric)
+        here = ((j >= first) & (j < first + size)).nonzero()[:, 0]
+        for some in torch.split(here, max(1, _PAIR_ELEMENTS // b.shape[1])):
+            own, place = torch.unique_consecutive(i[some], return_inverse=True)
+            left, right = split_rows(a[own], metric)[place], rows[j[some] - first]
+            similarity[some] = similarity_pairs(left, right[:, None]).squeeze(1)
+    return similarity
