@@ -141,14 +141,13 @@ def reliability() -> Figure:
 
 def _passing(k: int, threshold: float) -> int:
     """The least number of agreeing neighbours that is reliable, asked of `reliable_mask`."""
+    agreeing = torch.arange(k + 1)  # a head for every number: its first so many neighbours agree
+    labels = (torch.arange(k + 1) > agreeing.unsqueeze(1)).long()
     neighbors = torch.arange(1, k + 1).expand(k + 1, k)
-    for agreeing in range(k + 1):
-        labels = torch.ones(k + 1, dtype=torch.int64)
-        labels[0], labels[1 : agreeing + 1] = 0, 0
-        features = torch.zeros(k + 1, 1)
-        if reliable_mask(features, labels, neighbors=neighbors, threshold=threshold)[0]:
-            return agreeing
-    raise ValueError("threshold: nothing passes")
+    passes = reliable_mask(
+        torch.zeros(k + 1, 1), labels, neighbors=neighbors, threshold=threshold
+    )
+    return int(passes[:, 0].nonzero()[0])
 
 
 def soft_contrastive() -> Figure:
@@ -219,7 +218,7 @@ def thresholds() -> Figure:
     for column, colour, name in ((1, BLUE, "FreeMatch"), (0, ORANGE, "FixMatch")):
         right.plot(recorded[:, column], color=colour, label=name)
     right.set(xlabel="step", ylabel="share of the batch that is selected", ylim=(0, 1.08))
-    right.legend(loc="center left")
+    right.legend(loc="upper left", bbox_to_anchor=(0, 0.45))
     return figure
 
 
