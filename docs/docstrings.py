@@ -5,7 +5,6 @@
 """
 
 import re
-from typing import Any
 
 import griffe
 
@@ -22,7 +21,7 @@ def _displayed(found: re.Match[str]) -> str:
 class Docstrings(griffe.Extension):
     """Rewrites every docstring as it is read."""
 
-    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+    def on_instance(self, *, obj: griffe.Object, **_: object) -> None:
         """Called by griffe for each module, class, function and attribute."""
         if obj.docstring:
             text = _ROLE.sub(r"$\1$", _DIRECTIVE.sub(_displayed, obj.docstring.value))

@@ -13,8 +13,11 @@ _FOUND = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', 
 
 def _mathml(found: re.Match[str]) -> str:
     tag, equation = found.groups()
-    display = "block" if tag == "div" else "inline"
-    return f'<{tag} class="equation">{convert(unescape(equation), display=display)}</{tag}>'
+    equation = re.sub(r"\\arg\b", r"\\operatorname{arg}", unescape(equation))  # it knows not arg
+    result = convert(equation, display="block" if tag == "div" else "inline")
+    if "\\" in result:  # what the converter does not know it leaves as it is
+        raise ValueError(f"equation: expected commands that latex2mathml knows, got {equation!r}")
+    return f'<{tag} class="equation">{result}</{tag}>'
 
 
 def on_page_content(html: str, **_: object) -> str:

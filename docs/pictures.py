@@ -73,7 +73,7 @@ def double_softmax() -> Figure:
     for height, name in ((floor, "floor"), (ceiling, "ceiling")):
         left.axhline(height, color=BLUE, linewidth=0.7, linestyle=":")
         left.text(-12, height + 0.06, f"{name} {height:.3f}", color=BLUE, fontsize=7.5)
-    left.set(ylim=(-0.1, 4), ylabel="loss", xlabel="logit of the label minus logit of a wrong class")
+    left.set(ylim=(-0.1, 4), ylabel="loss", xlabel="logit of the label minus a wrong class's")
     right.set(yscale="log", ylim=(1e-5, 4), ylabel="length of the gradient (sum of sizes)")
     right.set_xlabel("sure and wrong                    sure and right")
     left.legend(loc="upper right")
@@ -88,7 +88,7 @@ def assignments() -> Figure:
     # Its own twelve samples make the third prototype, mostly shared ones the first two.
     prototypes = torch.tensor([[0.35, 0.0], [1.05, 0.1], [4.5, 0.1]])
     features = torch.from_numpy(rows)
-    figure = Figure(figsize=(7.4, 2.6))
+    figure = Figure(figsize=(7.4, 1.9))
     for axes, assignment in zip(
         figure.subplots(1, 3, sharex=True, sharey=True),
         ("overlap", "greedy", "sequential"),
@@ -120,7 +120,8 @@ def reliability() -> Figure:
     left, right = figure.subplots(1, 2)
     purity = np.linspace(0.7, 1, 121)
     for k, colour in ((10, GREY), (20, ORANGE), (100, BLUE), (500, GREEN)):
-        left.plot(purity, binom.sf(_passing(k, 0.95) - 1, k, purity), color=colour, label=f"k = {k}")
+        passing = binom.sf(_passing(k, 0.95) - 1, k, purity)
+        left.plot(purity, passing, color=colour, label=f"k = {k}")
     left.axvline(0.95, color="black", linewidth=0.7, linestyle=":")
     left.set(xlabel="chance that a neighbour carries the label", ylabel="chance of ratio > 0.95")
     left.legend(loc="upper left")
@@ -144,9 +145,7 @@ def _passing(k: int, threshold: float) -> int:
     agreeing = torch.arange(k + 1)  # a head for every number: its first so many neighbours agree
     labels = (torch.arange(k + 1) > agreeing.unsqueeze(1)).long()
     neighbors = torch.arange(1, k + 1).expand(k + 1, k)
-    passes = reliable_mask(
-        torch.zeros(k + 1, 1), labels, neighbors=neighbors, threshold=threshold
-    )
+    passes = reliable_mask(torch.zeros(k + 1, 1), labels, neighbors=neighbors, threshold=threshold)
     return int(passes[:, 0].nonzero()[0])
 
 
@@ -234,7 +233,7 @@ def prototypes() -> Figure:
     given = prototype_labels(features, probs, metric="euclidean")
     figure = Figure(figsize=(7.4, 2.6))
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    titles = ("1. the most confident ...", "2. ... make a prototype ...", "3. ... labels its nearest")
+    titles = ("1. the most confident", "2. make a prototype", "3. which labels its nearest")
     confident = probs.topk(7, dim=0).indices.T
     for step, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         axes.plot(*rows.T, "o", color=GREY, markersize=4)
