@@ -30,7 +30,7 @@ laws: $(VENV)/dev
 	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q tests
 
 docs: $(VENV)/dev
-	$(RUN) mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

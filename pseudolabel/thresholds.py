@@ -66,8 +66,8 @@ class FixedThreshold(nn.Module):
 class SelfAdaptiveThreshold(nn.Module):
     r"""FreeMatch's thresholds, which follow the model's own confidence (RPSC Eq. 8).
 
-    .. math:: \tau \leftarrow m \tau + (1 - m) \, \overline{\max_c q_{bc}}, \qquad
-        \tilde p \leftarrow m \tilde p + (1 - m) \, \overline{q_b}, \qquad
+    .. math:: \tau \leftarrow m \tau + (1 - m) \operatorname{mean}_b \max_c q_{bc}, \qquad
+        \tilde p \leftarrow m \tilde p + (1 - m) \operatorname{mean}_b q_b, \qquad
         \tau(c) = \tau \frac{\tilde p_c}{\max_j \tilde p_j}
 
     In training mode a call first updates :math:`\tau` and :math:`\tilde p` with the batch, then

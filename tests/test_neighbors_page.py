@@ -1,23 +1,11 @@
-"""docs/neighbors.md: its code runs, its tables are those of the result files."""
+"""docs/neighbors.md: its tables are those of the result files. Its code is run by test_docs.py."""
 
 import importlib.util
-import re
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "neighbors.md"
-
-
-def test_the_code_runs():
-    pytest.importorskip("faiss")
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
-    assert len(blocks) >= 3
-    namespace = {}
-    for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), namespace)
 
 
 def test_the_tables_are_those_of_the_results(monkeypatch):
