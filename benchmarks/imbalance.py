@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Literal
 from time import perf_counter
 
 import numpy as np
@@ -23,23 +25,24 @@ CLASSES = 10
 class Settings:
     """Ten classes whose sizes fall geometrically."""
 
-    ratios: tuple[int, ...] = (1, 10, 100)
+    data: Literal["digits", "fashion-mnist"] = "digits"
+    ratios: tuple[int, ...] = (10, 100)
     """Of the largest class to the smallest."""
-    largest: int = 500
+    largest: int = 300
     """Rows of the largest class; fewer where a set has fewer."""
     seeds: int = 5
     """Each draws the rows, and which class is how large."""
-    out: Path = Path("benchmarks/results/imbalance.json")
+    out: Path = Path("benchmarks/results")
+    """Folder of the file, imbalance-DATA.json."""
 
 
-def data() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Pixels of digits, 50 principal components of Fashion-MNIST, and the classes."""
-    digits = load_digits()
-    pixels, truth = (tensor.numpy() for tensor in features("fashion-mnist", 20_000, 784, seed=0))
-    return {
-        "digits": (digits.data, digits.target.astype(np.int64)),
-        "fashion-mnist": (PCA(50, random_state=0).fit_transform(pixels), truth),
-    }
+def data(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of digits, or 50 principal components of Fashion-MNIST, and the classes."""
+    if name == "digits":
+        digits = load_digits()
+        return digits.data, digits.target.astype(np.int64)
+    pixels, truth = (tensor.numpy() for tensor in features(name, 20_000, 784, seed=0))
+    return PCA(50, random_state=0).fit_transform(pixels), truth
 
 
 def tail(
@@ -70,35 +73,47 @@ def priors(
     }
 
 
+def measure(
+    rows: np.ndarray, truth: np.ndarray, ratio: int, settings: Settings
+) -> dict[str, dict[str, list[float]]]:
+    """Scores of every seed, by rule."""
+    scores: dict[str, dict[str, list[float]]] = {}
+
+    def score(rule: str, clusterer: KMeans | PrototypeClustering) -> np.ndarray:
+        start = perf_counter()
+        labels = clusterer.fit_predict(x).astype(np.int64)
+        found = scores.setdefault(rule, {"acc": [], "balanced": [], "seconds": []})
+        found["seconds"].append(round(perf_counter() - start, 2))
+        found["acc"].append(round(clustering_accuracy(labels, target), 4))
+        found["balanced"].append(round(balanced_clustering_accuracy(labels, target), 4))
+        return labels
+
+    for seed in range(settings.seeds):
+        generator = np.random.default_rng(seed)
+        part, sizes = tail(truth, ratio, settings.largest, generator)
+        x, target = rows[part], truth[part]
+        means = score("k-means, 20 restarts", KMeans(CLASSES, n_init=20, random_state=seed))
+        for rule, prior in priors(sizes, target, means, generator).items():
+            score(rule, PrototypeClustering(CLASSES, class_prior=prior, random_state=seed))
+    return scores
+
+
+def table(results: dict[str, dict[str, dict[str, list[float]]]]) -> str:
+    """A Markdown table: a row a rule, ACC and balanced accuracy by ratio, means and deviations."""
+    titles = ["prior", *(f"{m}, ratio {r}" for r in results for m in ("ACC", "balanced"))]
+    lines = [titles, ["---"] * len(titles)]
+    for rule in next(iter(results.values())):
+        cells = [results[ratio][rule][key] for ratio in results for key in ("acc", "balanced")]
+        lines.append([rule, *(f"{mean(cell):.3f} ± {stdev(cell):.3f}" for cell in cells)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main(settings: Settings) -> None:
-    """Measures and writes one result file."""
-    results: dict[str, dict[str, dict[str, dict[str, list[float]]]]] = {}
-    for name, (rows, truth) in data().items():
-        for ratio in settings.ratios:
-            scores: dict[str, dict[str, list[float]]] = {}
-
-            def score(rule: str, labels: np.ndarray, target: np.ndarray, start: float) -> None:
-                seconds = perf_counter() - start
-                found = scores.setdefault(rule, {"acc": [], "balanced": [], "seconds": []})  # noqa: B023
-                found["acc"].append(round(clustering_accuracy(labels, target), 4))
-                found["balanced"].append(round(balanced_clustering_accuracy(labels, target), 4))
-                found["seconds"].append(round(seconds, 2))
-
-            for seed in range(settings.seeds):
-                generator = np.random.default_rng(seed)
-                part, sizes = tail(truth, ratio, settings.largest, generator)
-                x, target, start = rows[part], truth[part], perf_counter()
-                means = KMeans(CLASSES, n_init=20, random_state=seed).fit_predict(x).astype(int)
-                score("k-means, 20 restarts", means, target, start)
-                for rule, prior in priors(sizes, target, means, generator).items():
-                    start = perf_counter()
-                    clusters = PrototypeClustering(CLASSES, class_prior=prior, random_state=seed)
-                    score(rule, clusters.fit_predict(x), target, start)
-            results.setdefault(name, {})[str(ratio)] = scores
-            for rule, found in scores.items():
-                means_of = "  ".join(f"{key} {np.mean(found[key]):.3f}" for key in found)
-                print(f"{name}, ratio {ratio}: {rule}: {means_of}", flush=True)
-            write_result(settings.out, asdict(settings), results)
+    """Measures, prints the table and writes one result file."""
+    rows, truth = data(settings.data)
+    results = {str(ratio): measure(rows, truth, ratio, settings) for ratio in settings.ratios}
+    write_result(settings.out / f"imbalance-{settings.data}.json", asdict(settings), results)
+    print(table(results))
 
 
 if __name__ == "__main__":

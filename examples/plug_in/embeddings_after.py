@@ -4,7 +4,7 @@
     python examples/plug_in/embeddings_before.py features.npz
     python examples/plug_in/embeddings_after.py features.npz
 
-The file has ``embeddings`` ``(N, D)``, and ``labels`` ``(N,)``, which only the scores see. The first
+The file has ``embeddings`` ``(N, D)``, and ``labels`` ``(N,)``, for the scores alone. The first
 script clusters by k-means. The second one clusters by prototypes, and learns reliable labels only.
 """
 

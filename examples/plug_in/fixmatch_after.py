@@ -46,13 +46,15 @@ class FixMatch(AlgorithmBase):
         return cross_entropy(logits_lb, y_lb) + consistency_of(logits_s, labels, mask)
 
 
-def main(seed: int = 0, steps: int = 150, labelled: int = 2) -> dict[str, float]:
+def main(
+    seed: int = 0, steps: int = 150, labelled: int = 2, algorithm: type[FixMatch] = FixMatch
+) -> dict[str, float]:
     """Accuracy on held-out images, and the share of pseudo-labels that counted."""
     torch.manual_seed(seed)
     train, test = split(*digits(), labelled)
-    algorithm = FixMatch(num_classes=10)
-    model = algorithm.train(*train, steps)
-    return {"accuracy": accuracy(model, *test), "kept": sum(algorithm.kept) / steps}
+    trainer = algorithm(num_classes=10)
+    model = trainer.train(*train, steps)
+    return {"accuracy": accuracy(model, *test), "kept": sum(trainer.kept) / steps}
 
 
 if __name__ == "__main__":

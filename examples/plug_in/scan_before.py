@@ -14,12 +14,12 @@ import sys
 import torch
 from given import Network, digits, predict, strong, weak
 from scan_parts import ConfidenceCrossEntropy, clustered, mined
-from torch import Tensor, nn
+from torch import Tensor
 
 from pseudolabel import clustering_accuracy
 
 
-def self_label(model: Network, images: Tensor, criterion: nn.Module, epochs: int) -> None:
+def self_label(model: Network, images: Tensor, criterion: torch.nn.Module, epochs: int) -> None:
     """Trains a network that clusters, on its own labels."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
     for _ in range(epochs):
