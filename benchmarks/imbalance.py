@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import tyro

@@ -80,7 +80,7 @@ def loops(folder: Path, fashion: int) -> dict[str, dict[str, Loop]]:
 
 def table(results: dict[str, dict[str, dict[str, list[float]]]]) -> str:
     """A Markdown table: a row a loop and score, mean and deviation over the seeds."""
-    lines = ["| integration | score | before | after | control |", "|---|---|---|---|---|"]
+    lines = ["| integration | score | before | after | no threshold |", "|---|---|---|---|---|"]
     for integration, measured in results.items():
         for score in measured["before"]:
             if score != "seconds":
