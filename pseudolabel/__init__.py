@@ -8,7 +8,12 @@ from pseudolabel.losses import (
     entropy_regularizer,
     soft_contrastive_loss,
 )
-from pseudolabel.metrics import adjusted_rand_index, clustering_accuracy, normalized_mutual_info
+from pseudolabel.metrics import (
+    adjusted_rand_index,
+    balanced_clustering_accuracy,
+    clustering_accuracy,
+    normalized_mutual_info,
+)
 from pseudolabel.neighbors import (
     InvertedLists,
     NeighborBackend,
@@ -49,6 +54,7 @@ __all__ = [
     "SelfAdaptiveThreshold",
     "adjusted_rand_index",
     "assign_labels",
+    "balanced_clustering_accuracy",
     "check_values",
     "class_prototypes",
     "clustering_accuracy",

@@ -31,18 +31,43 @@ def clustering_accuracy(predicted: Tensor | np.ndarray, target: Tensor | np.ndar
         >>> clustering_accuracy(torch.tensor([1, 1, 0, -1]), torch.tensor([0, 0, 1, 1]))
         0.75
     """
-    from scipy.optimize import linear_sum_assignment
+    table, matched = _match(predicted, target)
+    return float(table[matched].sum() / max(table.sum(), 1))
 
-    predicted, target = _pair(predicted, target)
-    if target.size == 0:
-        return 0.0
-    clusters, row = np.unique(predicted, return_inverse=True)
-    classes, column = np.unique(target, return_inverse=True)
-    table = np.zeros((len(clusters), len(classes)), dtype=np.int64)
-    np.add.at(table, (row, column), 1)
-    matched = table[clusters >= 0]
-    rows, columns = linear_sum_assignment(matched, maximize=True)
-    return float(matched[rows, columns].sum() / target.size)
+
+def balanced_clustering_accuracy(
+    predicted: Tensor | np.ndarray, target: Tensor | np.ndarray
+) -> float:
+    r"""Mean recall of the classes under the matching of `clustering_accuracy`.
+
+    .. math:: \frac{1}{C} \sum_{c=1}^C \frac{1}{n_c} \sum_{i : y_i = c} [\, m(\hat y_i) = c \,]
+
+    Every class counts the same, however few samples it has. Of several matchings of the same
+    accuracy, m is the one of the largest mean. Where classes are of equal size the mean is the
+    accuracy.
+
+    Args:
+        predicted: Integer clusters ``(N,)``; -1 counts as wrong. Their number may differ from that
+            of the classes; a class without a cluster has a recall of 0.
+        target: Integer classes ``(N,)``, of which C occur; samples of -1 are left out.
+
+    Returns:
+        The mean recall in [0, 1]; 0 where no target is left.
+
+    Raises:
+        TypeError: If an input is neither a tensor nor an array of integers.
+        ValueError: If the shapes differ, are not ``(N,)``, or a label is below -1.
+
+    Example:
+        >>> import torch
+        >>> from pseudolabel import balanced_clustering_accuracy
+        >>> predicted, target = torch.tensor([0, 0, 0, 1, 0]), torch.tensor([5, 5, 5, 7, 7])
+        >>> balanced_clustering_accuracy(predicted, target)
+        0.75
+    """
+    table, matched = _match(predicted, target)
+    sizes = table.sum(axis=0)
+    return float((table / sizes)[matched].sum() / max(len(sizes), 1))
 
 
 def normalized_mutual_info(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
@@ -115,6 +140,29 @@ def _pair(
         wrong_value("target", f"shape {predicted.shape}, like predicted", target)
     known = target >= 0
     return predicted[known], target[known]
+
+
+def _match(
+    predicted: Tensor | np.ndarray, target: Tensor | np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """How many samples every cluster has of every class, and the matched cells.
+
+    Predictions of -1 have a row too, of which no cell is matched. The sum of the matched cells is
+    the largest possible; of several such matchings the recalls decide.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    predicted, target = _pair(predicted, target)
+    clusters, row = np.unique(predicted, return_inverse=True)
+    classes, column = np.unique(target, return_inverse=True)
+    table = np.zeros((len(clusters), len(classes)), dtype=np.int64)
+    np.add.at(table, (row, column), 1)
+    # All recalls together weigh less than one sample.
+    worth = table * (len(classes) + 1) + table / table.sum(axis=0)
+    worth[clusters < 0] = 0
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    named = clusters[rows] >= 0
+    return table, (rows[named], columns[named])
 
 
 def _apart(predicted: np.ndarray) -> np.ndarray:

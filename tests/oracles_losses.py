@@ -232,6 +232,23 @@ def clustering_accuracy(predicted: list[int], target: list[int]) -> float:
     return best / total if total else 0.0
 
 
+def balanced_clustering_accuracy(predicted: list[int], target: list[int]) -> float:
+    """The mean recall under the naming of the most right answers, of several the largest.
+
+    Brute force, as above; a class that no cluster is named after has a recall of 0.
+    """
+    pairs = known(predicted, target)
+    clusters = sorted({p for p, _ in pairs if p != -1})
+    classes: list[int | None] = sorted({t for _, t in pairs})
+    found = [(0, 0.0)]
+    for chosen in set(itertools.permutations(classes + [None] * len(clusters), len(clusters))):
+        name = dict(zip(clusters, chosen, strict=True))
+        right = {c: sum(t == c == name.get(p) for p, t in pairs) for c in classes}
+        recalls = [right[c] / sum(t == c for _, t in pairs) for c in classes]
+        found.append((sum(right.values()), math.fsum(recalls) / max(len(classes), 1)))
+    return max(found)[1]
+
+
 def entropy(counts: Counter) -> float:
     """-sum n/N log(n/N)."""
     total = sum(counts.values())

@@ -82,6 +82,10 @@ VALID: dict[str, tuple[Any, dict[str, Any]]] = {
         pl.clustering_accuracy,
         {"predicted": CLUSTERS, "target": CLUSTERS},
     ),
+    "balanced_clustering_accuracy": (
+        pl.balanced_clustering_accuracy,
+        {"predicted": CLUSTERS, "target": CLUSTERS},
+    ),
     "normalized_mutual_info": (
         pl.normalized_mutual_info,
         {"predicted": CLUSTERS, "target": CLUSTERS},
@@ -491,7 +495,8 @@ def module_rows() -> Iterator[Row]:
 
 
 def metric_rows() -> Iterator[Row]:
-    for name in ("clustering_accuracy", "normalized_mutual_info", "adjusted_rand_index"):
+    accuracies = ("clustering_accuracy", "balanced_clustering_accuracy")
+    for name in (*accuracies, "normalized_mutual_info", "adjusted_rand_index"):
         for argument, other in [("predicted", "target"), ("target", "predicted")]:
             yield from kinds(name, argument, arrays=True)
             yield from integers(name, argument, arrays=True)

@@ -8,10 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from pseudolabel import adjusted_rand_index, clustering_accuracy, normalized_mutual_info
+from pseudolabel import (
+    adjusted_rand_index,
+    balanced_clustering_accuracy,
+    clustering_accuracy,
+    normalized_mutual_info,
+)
 
 METRICS = [
     (clustering_accuracy, oracle.clustering_accuracy),
+    (balanced_clustering_accuracy, oracle.balanced_clustering_accuracy),
     (normalized_mutual_info, oracle.normalized_mutual_info),
     (adjusted_rand_index, oracle.adjusted_rand_index),
 ]
@@ -162,6 +168,29 @@ def test_information_and_rand_are_symmetric(metric, labels):
 )
 def test_unequal_numbers_of_clusters_worked_by_hand(predicted, target, accuracy):
     assert score(clustering_accuracy, (predicted, target)) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "target", "accuracy"),
+    [
+        ([0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 2], 1 / 3),
+        ([0, 0, 0, 1, 0, 2], [0, 0, 0, 0, 1, 2], (3 / 4 + 0 + 1) / 3),
+        ([0, 0, -1, 1, 1], [0, 0, 0, 1, -1], (2 / 3 + 1) / 2),
+        # A cluster is named after most of its samples, though it has all there is of class 1.
+        ([0] * 4 + [-1] * 4, [0] * 3 + [1] + [0] * 4, 3 / 7 / 2),
+        # Either name gives two right answers; that of the smaller class has the larger recall.
+        ([0] * 4 + [-1] * 2, [1, 1, 0, 0, 0, 0], 1 / 2),
+    ],
+)
+def test_balanced_accuracy_worked_by_hand(predicted, target, accuracy):
+    assert score(balanced_clustering_accuracy, (predicted, target)) == pytest.approx(accuracy)
+
+
+@given(st.lists(st.integers(-1, 4), min_size=12, max_size=12), st.permutations([0, 1, 2] * 4))
+def test_both_accuracies_are_one_for_classes_of_equal_size(predicted, target):
+    plain = score(clustering_accuracy, (predicted, target))
+    balanced = score(balanced_clustering_accuracy, (predicted, target))
+    assert balanced == pytest.approx(plain, abs=1e-12)
 
 
 def test_large_samples_do_not_overflow():

@@ -394,9 +394,17 @@ MUTANTS = [
     mutant(
         "unlabelled-matched-with-a-class",
         "metrics.py",
-        "matched = table[clusters >= 0]",
-        "matched = table",
+        "named = clusters[rows] >= 0",
+        "named = rows >= 0",
         METRICS + "test_predictions_of_minus_one_are_wrong",
+    ),
+    mutant(
+        "recalls-do-not-decide",
+        "metrics.py",
+        " + table / table.sum(axis=0)",
+        "",
+        METRICS + "test_metric_equals_the_reference",
+        METRICS + "test_balanced_accuracy_worked_by_hand",
     ),
     # --- checks ----------------------------------------------------------------------------------
     mutant(
