@@ -93,7 +93,8 @@ FEATURES = {
         "would have to be unpickled",
     ),
     "npz that is none": ("x.npz", lambda path: path.write_bytes(b"PK\3\4junk"), "whole .npz file"),
-    "empty npz": ("x.npz", lambda path: np.savez(path), "none: it is empty"),
+    "empty npz": ("x.npz", lambda path: np.savez(path), "something in it, got an empty file"),
+    "text for npz": ("x.npz", lambda path: path.write_text("zip"), "got no zip archive"),
     "two arrays": (
         "x.npz",
         lambda path: np.savez(path, a=ROWS, b=ROWS),
@@ -143,7 +144,16 @@ LABEL_FILES = {
     "objects": ("y.npy", saved(np.array(["a"] * 20, dtype=object)), "would have to be unpickled"),
     "bytes": ("y.npy", saved(np.array([b"\xff"] * 20)), "expected text in UTF-8"),
     "truncated": ("y.npy", truncated(LABELS), "expected a whole .npy file"),
-    "no such column": ("y.csv", lambda path: path.write_text("a,b\n1,2\n"), "one of 'a', 'b'"),
+    "no such column": (
+        "y.csv",
+        lambda path: path.write_text("a,b\n1,2\n"),
+        "--label-key to be one",
+    ),
+    "short line": (
+        "y.csv",
+        lambda path: path.write_text("a,label\n" + "1,2\n" * 19 + "1\n"),
+        "expected a label in line 21, got a line that ends before",
+    ),
     "torn table": ("y.csv", lambda path: path.write_text('label\n"a\n'), "expected text in UTF-8"),
     "binary text": ("y.txt", lambda path: path.write_bytes(b"\xff\xfe"), "expected text in UTF-8"),
     "one long label": (

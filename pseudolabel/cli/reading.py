@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -41,7 +42,7 @@ class Labels(NamedTuple):
 
 def read_features(path: Path, key: str | None) -> np.ndarray:
     """Reads finite floats ``(N, D)``, memory-mapped if they come as a large .npy file."""
-    array = _read_array(path, key)
+    array = _read_array(path, key, "--key")
     if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 1:
         _refuse(path, "shape (rows, columns) with two rows or more", f"shape {array.shape}")
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
@@ -63,9 +64,9 @@ def read_features(path: Path, key: str | None) -> np.ndarray:
 def read_labels(path: Path, key: str | None, count: int) -> Labels:
     """Reads ``count`` integers or strings; -1 and the empty string mean unlabelled."""
     if path.suffix.lower() in (".txt", ".csv"):
-        given = _from_text(path, key)
+        given = _from_text(path, key, "--label-key")
     else:
-        given = _read_array(path, key)
+        given = _read_array(path, key, "--label-key")
     if given.ndim != 1:
         _refuse(path, "shape (rows,)", f"shape {given.shape}")
     if len(given) != count:
@@ -109,8 +110,8 @@ def list_pictures(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def _read_array(path: Path, key: str | None) -> np.ndarray:
-    """One array of a file; a large .npy one is memory-mapped."""
+def _read_array(path: Path, key: str | None, option: str) -> np.ndarray:
+    """One array of a file, chosen by an option; a large .npy one is memory-mapped."""
     readers = {".npy": _from_npy, ".npz": _from_npz, ".safetensors": _from_safetensors}
     read = readers.get(path.suffix.lower())
     if read is None:
@@ -118,7 +119,7 @@ def _read_array(path: Path, key: str | None) -> np.ndarray:
     if not path.is_file():
         _refuse(path, "a file", "a folder" if path.is_dir() else "nothing of that name")
     try:
-        return read(path, key)
+        return read(path, key, option)
     except InputError:
         raise
     # Damaged files make the readers raise nearly anything.
@@ -129,42 +130,46 @@ def _read_array(path: Path, key: str | None) -> np.ndarray:
         _refuse(path, f"a whole {path.suffix} file", reason)
 
 
-def _from_npy(path: Path, key: str | None) -> np.ndarray:
+def _from_npy(path: Path, key: str | None, option: str) -> np.ndarray:
     if key is not None:
-        _refuse(path, "no --key for a .npy file", repr(key))
+        _refuse(path, f"no {option} for a .npy file", repr(key))
     mapped = np.lib.format.open_memmap(path, mode="r")
     return mapped if mapped.nbytes >= _MAPPED_FROM else np.array(mapped)
 
 
-def _from_npz(path: Path, key: str | None) -> np.ndarray:
+def _from_npz(path: Path, key: str | None, option: str) -> np.ndarray:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("no zip archive")
     with np.load(path, allow_pickle=False) as arrays:
-        array = arrays[_choose(path, key, arrays.files)]
+        array = arrays[_choose(path, key, option, arrays.files)]
     if not isinstance(array, np.ndarray):
         raise ValueError("an entry that is no array")
     return array
 
 
-def _from_safetensors(path: Path, key: str | None) -> np.ndarray:
+def _from_safetensors(path: Path, key: str | None, option: str) -> np.ndarray:
     import torch
     from safetensors import safe_open
 
     # Through torch, because NumPy has no bfloat16.
     with safe_open(path, framework="pt") as tensors:
-        tensor = tensors.get_tensor(_choose(path, key, list(tensors.keys())))
+        tensor = tensors.get_tensor(_choose(path, key, option, list(tensors.keys())))
     array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 
 
-def _choose(path: Path, key: str | None, keys: list[str]) -> str:
+def _choose(path: Path, key: str | None, option: str, keys: list[str]) -> str:
+    if not keys:
+        _refuse(path, "something in it", "an empty file")
     if key is None and len(keys) == 1:
         return keys[0]
     if key is None or key not in keys:
         names = ", ".join(map(repr, keys[:10])) + (", ..." if len(keys) > 10 else "")
-        _refuse(path, f"--key to be one of {names or 'none: it is empty'}", repr(key))
+        _refuse(path, f"{option} to be one of {names}", repr(key))
     return key
 
 
-def _from_text(path: Path, key: str | None) -> np.ndarray:
+def _from_text(path: Path, key: str | None, option: str) -> np.ndarray:
     """A label a line, or a column of a table; whole numbers if all of them are."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -172,8 +177,12 @@ def _from_text(path: Path, key: str | None) -> np.ndarray:
             labels = text.removesuffix("\n").split("\n")
         else:
             table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            column = _choose(path, key or "label", list(table.fieldnames or ()))
-            labels = [row[column] or "" for row in table]
+            column = _choose(path, key or "label", option, list(table.fieldnames or ()))
+            labels = []
+            for row in table:
+                if row[column] is None:
+                    _refuse(path, f"a {column} in line {table.line_num}", "a line that ends before")
+                labels.append(row[column])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         _refuse(path, "text in UTF-8", str(error))
     labels = [label.strip() for label in labels]
