@@ -54,10 +54,9 @@ def copy_repository(root: Path, copy: Path) -> None:
 
 
 def test_files(root: Path) -> list[str]:
-    """Files with tests of the package: its doctests, and all tests but those of the examples."""
-    paths = [*(root / PACKAGE).rglob("*.py"), *(root / "tests").rglob("test_*.py")]
-    names = sorted(path.relative_to(root).as_posix() for path in paths)
-    return [name for name in names if not name.startswith(("tests/examples/", "tests/meta/"))]
+    """The package, for its doctests, and the files of all tests but those of the examples."""
+    names = sorted(path.relative_to(root).as_posix() for path in root.glob("tests/**/test_*.py"))
+    return [PACKAGE, *(n for n in names if not n.startswith(("tests/examples/", "tests/meta/")))]
 
 
 class LineMap:
@@ -72,10 +71,14 @@ class LineMap:
         """Adds the tests of a file, run now unless they were run as they are."""
         stored = self.folder / f"{file.replace('/', '+')}.json"
         sources = [*sorted((self.copy / PACKAGE).rglob("*.py")), self.copy / file]
+        sources = [path for path in sources if path.is_file()]
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
         if not stored.exists() or json.loads(stored.read_text())["digest"] != digest:
             self.folder.mkdir(parents=True, exist_ok=True)
             in_fork(lambda: _measure(self.copy, file, digest, stored), self.folder / "log", 3600)
+            for aside in set(self.folder.glob(f"{stored.stem}.*")) - {stored}:
+                if aside.suffix != ".arcs":
+                    aside.unlink()
         record = json.loads(stored.read_text())
         if record["failed"]:
             raise RuntimeError(f"tests fail on the package as it is: {record['failed']}")
@@ -94,7 +97,7 @@ class LineMap:
 
 def _measure(copy: Path, file: str, digest: str, stored: Path) -> int:
     data = stored.with_suffix("")
-    config = data.with_suffix(".ini")
+    config = stored.with_suffix(".ini")
     config.write_text(
         f"[run]\nbranch = True\nsource = {copy / PACKAGE}\npatch = subprocess, fork, _exit\n"
         f"data_file = {data}\n"
@@ -114,9 +117,8 @@ def _measure(copy: Path, file: str, digest: str, stored: Path) -> int:
         for path in measured.get_data().measured_files()
     }
     record = {"digest": digest, "failed": timer.failed, "seconds": timer.seconds, "lines": lines}
+    shutil.copy(measured.get_data().data_filename(), stored.with_suffix(".arcs"))
     stored.write_text(json.dumps(record))
-    config.unlink()
-    Path(measured.get_data().data_filename()).unlink()
     return 0
 
 
