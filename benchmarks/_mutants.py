@@ -65,7 +65,10 @@ def mutants(root: Path, file: str) -> list[tuple[Mutant, str]]:
     places, starts = wrapper.resolve(WhitespaceInclusivePositionProvider), _line_starts(source)
     for node, changed, operator, spans in visitor.changes:
         begin, end = places[node].start, places[node].end
-        head, tail = source[: starts[begin.line] + begin.column], source[starts[end.line] + end.column :]
+        head, tail = (
+            source[: starts[begin.line] + begin.column],
+            source[starts[end.line] + end.column :],
+        )
         mutated = head + wrapper.module.code_for_node(changed) + tail
         if mutated in seen or not _compiles(mutated):
             continue

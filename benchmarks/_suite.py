@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ SLOW_TO_IMPORT = (
     "sklearn.utils.estimator_checks hypothesis.extra.numpy PIL.Image jinja2 safetensors tyro"
 )
 IGNORED = shutil.ignore_patterns(
-    ".git", ".venv", "runs", "site", "results", ".hypothesis", ".*_cache", "__pycache__"
+    ".git", ".venv", "runs", "site", ".hypothesis", ".*_cache", "__pycache__"
 )
 # Examples a property test draws while the lines are mapped, and while mutants are judged (CI's).
 QUICK, FULL = 6, 60
@@ -68,17 +68,13 @@ class LineMap:
         self.tests: dict[str, dict[int, set[str]]] = {}
 
     def measure(self, file: str) -> None:
-        """Adds the tests of a file, run now unless they were run as they are."""
+        """Adds the tests of a file, run now unless neither they nor what they reach has changed."""
         stored = self.folder / f"{file.replace('/', '+')}.json"
-        sources = [*sorted((self.copy / PACKAGE).rglob("*.py")), self.copy / file]
-        sources = [path for path in sources if path.is_file()]
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-        if not stored.exists() or json.loads(stored.read_text())["digest"] != digest:
+        if not stored.exists() or not self._holds(json.loads(stored.read_text()), file):
             self.folder.mkdir(parents=True, exist_ok=True)
-            in_fork(lambda: _measure(self.copy, file, digest, stored), self.folder / "log", 3600)
+            in_fork(lambda: _measure(self.copy, file, stored), self.folder / "log", 3600)
             for aside in set(self.folder.glob(f"{stored.stem}.*")) - {stored}:
-                if aside.suffix != ".arcs":
-                    aside.unlink()
+                aside.unlink()
         record = json.loads(stored.read_text())
         if record["failed"]:
             raise RuntimeError(f"tests fail on the package as it is: {record['failed']}")
@@ -88,6 +84,10 @@ class LineMap:
             for line, tests in lines.items():
                 known.setdefault(int(line), set()).update(tests)
 
+    def _holds(self, record: dict[str, Any], file: str) -> bool:
+        tests, sources = _digests(self.copy, [file]), _digests(self.copy, record["sources"])
+        return (tests, sources) == (record["tests"], record["sources"])
+
     def reaching(self, file: str, first: int, last: int) -> list[str]:
         """The tests that reach a range of lines, the quickest first."""
         lines = self.tests.get(file, {})
@@ -95,9 +95,8 @@ class LineMap:
         return sorted(found, key=lambda test: (self.seconds[test], test))
 
 
-def _measure(copy: Path, file: str, digest: str, stored: Path) -> int:
-    data = stored.with_suffix("")
-    config = stored.with_suffix(".ini")
+def _measure(copy: Path, file: str, stored: Path) -> int:
+    data, config = stored.with_suffix(""), stored.parent / "coverage.ini"
     config.write_text(
         f"[run]\nbranch = True\nsource = {copy / PACKAGE}\npatch = subprocess, fork, _exit\n"
         f"data_file = {data}\n"
@@ -116,10 +115,21 @@ def _measure(copy: Path, file: str, digest: str, stored: Path) -> int:
         }
         for path in measured.get_data().measured_files()
     }
-    record = {"digest": digest, "failed": timer.failed, "seconds": timer.seconds, "lines": lines}
-    shutil.copy(measured.get_data().data_filename(), stored.with_suffix(".arcs"))
+    record = {
+        "tests": _digests(copy, [file]),
+        "sources": _digests(copy, [source for source in lines if any(lines[source].values())]),
+        "failed": timer.failed,
+        "seconds": timer.seconds,
+        "lines": lines,
+    }
     stored.write_text(json.dumps(record))
     return 0
+
+
+def _digests(copy: Path, files: Iterable[str]) -> dict[str, str]:
+    """What the files hold; nothing of a folder, nor of a file that is gone."""
+    found = {file: copy / file for file in files if (copy / file).is_file()}
+    return {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in found.items()}
 
 
 class _Contexts:

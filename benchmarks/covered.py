@@ -24,7 +24,7 @@ FOR_TYPES = r"if TYPE_CHECKING:"
 
 
 def report(data: str, *apart: str) -> dict[str, Any]:
-    """coverage's report, leaving out the statements that match one of some patterns."""
+    """The report of coverage, leaving out the statements that match one of some patterns."""
     measured = coverage.Coverage(data_file=data, config_file=str(ROOT / "pyproject.toml"))
     measured.load()
     measured.clear_exclude()

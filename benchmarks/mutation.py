@@ -1,7 +1,7 @@
 """Errors planted all over the package, by mutmut's operators: how many does the suite notice?
 
-    python benchmarks/mutation.py                  # a sample of all modules; goes on where it stopped
-    python benchmarks/mutation.py --survivors      # those nobody noticed once more, after new tests
+    python benchmarks/mutation.py                # a sample of all modules; goes on where it stopped
+    python benchmarks/mutation.py --survivors    # those nobody noticed once more, after new tests
 
 The sample is proportional to the mutants of each file and drawn by the seed. A mutant meets the
 tests that reach its statement, the quickest first, until one fails. One that never ends counts as
@@ -194,7 +194,10 @@ def main() -> None:
         again = options.survivors and known and known[-1]["outcome"] == "survived"
         if time.monotonic() < end and (again or not known):
             outcome = judge.judge(mutant, sources[mutant])
-            print(f"{place + 1}/{len(sample)} {outcome['outcome']} {mutant.file}:{mutant.line}")
+            print(
+                f"{place + 1}/{len(sample)} {outcome['outcome']} {mutant.file}:{mutant.line}",
+                flush=True,
+            )
     settings = {
         "command": "python benchmarks/mutation.py",
         "operators": f"mutmut {importlib.metadata.version('mutmut')}",
