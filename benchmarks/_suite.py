@@ -6,6 +6,7 @@ of the repository in which one file may have been changed.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import json
@@ -15,7 +16,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -127,9 +128,11 @@ def _measure(copy: Path, file: str, stored: Path) -> int:
 
 
 def _digests(copy: Path, files: Iterable[str]) -> dict[str, str]:
-    """What the files hold; nothing of a folder, nor of a file that is gone."""
-    found = {file: copy / file for file in files if (copy / file).is_file()}
-    return {file: hashlib.sha256(path.read_bytes()).hexdigest() for file, path in found.items()}
+    """Of the code of files and where it stands; nothing of folders and of files that are gone."""
+    found = {file: copy / file for file in files if file.endswith(".py")}
+    trees = {file: ast.parse(path.read_text()) for file, path in found.items() if path.exists()}
+    dumps = {file: ast.dump(tree, include_attributes=True) for file, tree in trees.items()}
+    return {file: hashlib.sha256(dump.encode()).hexdigest() for file, dump in dumps.items()}
 
 
 class _Contexts:
@@ -141,7 +144,7 @@ class _Contexts:
         self.failed: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self.measured.config.context = item.nodeid
         os.environ["COVERAGE_PROCESS_CONFIG"] = self.measured.config.serialize()
         self.measured.switch_context(item.nodeid)
