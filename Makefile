@@ -6,13 +6,15 @@ INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constrai
 SEED ?= 0
 OUT ?= runs/spice-digits-$(SEED)
 
-.PHONY: help demo test check laws docs clean
+.PHONY: help demo test check laws coverage mutants docs clean
 
 help:
 	@echo "make demo    cluster 1,797 digit images with SPICE, all three stages (SEED=0, OUT=runs/...)"
 	@echo "make test    lint, formats, types, doctests and the whole test suite"
 	@echo "make check   lint, formats and types only"
-	@echo "make laws    the property tests with 10,000 examples each"
+	@echo "make laws    the property tests with 10,000 examples each, our operators under every law too"
+	@echo "make coverage  lines and branches that the tests reach; those that need CUDA apart"
+	@echo "make mutants   errors planted all over the package: how many do the tests notice?"
 	@echo "make docs    build the documentation into site/"
 
 demo: $(VENV)/demo
@@ -27,7 +29,16 @@ check: $(VENV)/dev
 	$(RUN) mypy
 
 laws: $(VENV)/dev
-	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q tests
+	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q -m hypothesis tests
+	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q tests/testing/test_our_rules.py
+
+coverage: $(VENV)/dev
+	$(RUN) pytest -n auto -q --cov --cov-report= --ignore tests/meta
+	$(VENV)/bin/python benchmarks/covered.py --at-least 98
+
+mutants: $(VENV)/dev
+	$(INSTALL) --editable ".[dev,mutants]"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/mutation.py
 
 docs: $(VENV)/dev
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict

@@ -507,12 +507,29 @@ def metric_rows() -> Iterator[Row]:
         yield row("check_values", "enabled", TypeError, repr(bad), enabled=bad)
 
 
+def empty_rows() -> Iterator[Row]:
+    """No class, no row or no dimension at all."""
+    labels = torch.full((B,), -1)
+    yield from shapes("select_confident", "probs", torch.rand(M, 0))
+    yield from shapes("class_prototypes", "features", FEATURES[:, :0], FEATURES[:0])
+    yield from shapes("entropy_regularizer", "probs", torch.rand(B, 0))
+    yield from shapes("FixedThreshold.forward", "probs", torch.rand(B, 0))
+    none = torch.rand(B, 0)
+    name = "double_softmax_cross_entropy"
+    yield row(name, "logits", ValueError, (B, 0), logits=none, labels=labels)
+    name, options = "soft_contrastive_loss", {"labels": labels, "confidence": None}
+    yield row(name, "predictions", ValueError, (B, 0), predictions=none, **options)
+    name, options = "consistency_loss", {"targets": labels, "weights": None}
+    yield row(name, "logits", ValueError, (B, 0), logits=none, **options)
+
+
 ROWS = [
     *prototype_rows(),
     *reliability_rows(),
     *loss_rows(),
     *module_rows(),
     *metric_rows(),
+    *empty_rows(),
 ]
 
 
@@ -570,6 +587,14 @@ def test_values_outside_their_range_pass_when_they_are_not_checked():
             pl.select_confident(probs, 3)  # shapes and counts are checked all the same
     with pytest.raises(ValueError, match=r"^probs: "):
         pl.select_confident(probs, 1)
+
+
+@pytest.mark.parametrize("name", [name for name in VALID if inspect.isfunction(VALID[name][0])])
+def test_checks_of_values_change_no_answer(name):
+    function, arguments = VALID[name]
+    with pl.check_values(False):
+        unchecked = function(**arguments)
+    assert repr(unchecked) == repr(function(**arguments))
 
 
 def test_the_setting_of_value_checks_nests_and_comes_back_after_an_error():

@@ -283,3 +283,9 @@ def test_the_choice_equals_the_reference(losses):
 
 def test_losses_that_carry_a_graph_can_be_compared():
     assert select_head(torch.tensor([2.0, 1.0], requires_grad=True)) == 1
+
+
+def test_a_module_prints_its_sizes():
+    heads = ClusterHeads(2, 3, 4, hidden_features=5)
+    shown = "ClusterHeads(num_heads=2, in_features=3, num_classes=4, hidden_features=5)"
+    assert repr(heads) == shown

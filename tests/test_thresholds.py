@@ -373,3 +373,10 @@ def test_a_group_of_one_rank_sees_only_its_own_batches(ranks, rank):
     for step in range(len(STEPS)):
         module(step_rows(step, rank))
     assert_close(ranks[rank][1], dict(module.state_dict()), rtol=1e-6, atol=1e-7)
+
+
+def test_a_module_prints_its_options():
+    shown = "FixedThreshold(threshold=0.95, strict=False)"
+    assert repr(FixedThreshold()) == shown
+    shown = "SelfAdaptiveThreshold(7, momentum=0.999, strict=True)"
+    assert repr(SelfAdaptiveThreshold(7, strict=True)) == shown

@@ -79,7 +79,7 @@ def write_results(
     """
     with stages("neighbours"):
         features: np.ndarray | Tensor = subject.features
-        if torch.device(subject.device).type != "cpu":
+        if torch.device(subject.device).type != "cpu":  # cuda
             features = torch.from_numpy(np.array(features)).to(subject.device)
         found = nearest_neighbors(features, subject.neighbors, metric=subject.metric)
         neighbors = Neighbors(found.indices.cpu(), found.similarity.cpu())

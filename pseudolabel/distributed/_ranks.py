@@ -27,14 +27,15 @@ class Ranks:
     """
 
     def __init__(self, group: dist.ProcessGroup | None) -> None:
+        alone = not (dist.is_available() and dist.is_initialized())
+        given: object = group
+        if not alone and given == dist.GroupMember.NON_GROUP_MEMBER:  # what new_group gives others
+            raise ValueError("process_group: expected a group of this rank, got one without it")
         if group is not None and not isinstance(group, dist.ProcessGroup):
             wrong_type("process_group", "a process group or None", group)
-        alone = not (dist.is_available() and dist.is_initialized())
         self.group = group
         self.size = 1 if alone else dist.get_world_size(group)
         self.rank = 0 if alone else dist.get_rank(group)
-        if self.rank < 0:
-            raise ValueError("process_group: expected a group of this rank, got one without it")
         self.sizes: list[int] = []
 
     @property

@@ -156,7 +156,7 @@ class Filter:
     def scores(self, rows: Tensor, mirrored: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Scores ``(B, n)``, on a GPU in float32."""
         with torch.autocast(rows.device.type, enabled=False):
-            if rows.is_cuda and self.dtype != torch.float32:
+            if rows.is_cuda and self.dtype != torch.float32:  # cuda
                 scores: Tensor = torch.mm(rows, mirrored.T, out_dtype=torch.float32)
                 return scores
             return torch.mm(rows, mirrored.T, out=out)
@@ -176,7 +176,7 @@ class Filter:
 @lru_cache
 def fast_dtype(device: torch.device) -> torch.dtype:
     """The dtype whose products are fastest here: a race on the CPU, float16 on a recent GPU."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # cuda
         version = tuple(int(part) for part in torch.__version__.split(".")[:2])
         capable = version >= (2, 8) and torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.float16 if capable else torch.float32

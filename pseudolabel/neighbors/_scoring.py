@@ -148,7 +148,7 @@ class Scorer:
     def _products(self, left: Tensor, indices: Tensor, barred: Tensor) -> Tensor:
         """Products of ``(B, D)`` rows with rows ``(B, c)`` of their own."""
         dots = torch.zeros(indices.shape, dtype=torch.float64, device=indices.device)
-        if left.device.type != "cpu":
+        if left.device.type != "cpu":  # cuda
             size = max(1, self.elements // (indices.shape[1] * self.source.dimension))
             for start in range(0, len(left), size):
                 index = indices[start : start + size].clamp(min=0)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pseudolabel._checks import wrong_type, wrong_value
 from pseudolabel.types import Neighbors
@@ -35,6 +34,7 @@ class NeighborFiles:
             wrong_type("out", "the path of a folder", folder)
         self.folder, self.search = Path(folder), search
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._unfinished: list[np.memmap] = []
         self.done = self._read_progress()
         if self.finished:
             return
@@ -50,14 +50,13 @@ class NeighborFiles:
 
     def partial(self) -> Neighbors:
         """Tensors over the unfinished files: what is written to them is written to disk."""
-        return Neighbors(*(_as_tensor(self._partial(field), "r+") for field in _FIELDS))
+        self._unfinished = [np.lib.format.open_memmap(self._partial(f), "r+") for f in _FIELDS]
+        return Neighbors(*map(torch.from_numpy, self._unfinished))
 
-    def commit(self, found: Neighbors, done: int) -> None:
-        """Notes that the first ``done`` rows are complete."""
-        for field in found:
-            base = field.numpy().base
-            if isinstance(base, np.memmap):
-                base.flush()
+    def commit(self, done: int) -> None:
+        """Notes that the first ``done`` rows are complete, once they are on the disk."""
+        for rows in self._unfinished:
+            rows.flush()
         self.done = done
         self._write_progress()
 
@@ -66,7 +65,8 @@ class NeighborFiles:
         for field in _FIELDS:
             if self._partial(field).exists():
                 self._partial(field).replace(self.folder / f"{field}.npy")
-        return Neighbors(*(_as_tensor(self.folder / f"{field}.npy", "c") for field in _FIELDS))
+        complete = (np.lib.format.open_memmap(self.folder / f"{f}.npy", "c") for f in _FIELDS)
+        return Neighbors(*map(torch.from_numpy, complete))
 
     def _partial(self, field: str) -> Path:
         return self.folder / f"{field}.partial.npy"
@@ -92,7 +92,3 @@ class NeighborFiles:
         aside = self.folder / "search.json.partial"
         aside.write_text(json.dumps({**self.search, "done": self.done}, indent=1))
         aside.replace(self.folder / "search.json")
-
-
-def _as_tensor(path: Path, mode: str) -> Tensor:
-    return torch.from_numpy(np.lib.format.open_memmap(path, mode))

@@ -104,5 +104,5 @@ def nearest_neighbors(
                 found.indices[rows] = indices.to(rows.device)
                 found.similarity[rows] = similarity.to(rows.device, dtype)
             if files is not None:
-                files.commit(found, stop)
+                files.commit(stop)
     return found if files is None else files.finish()

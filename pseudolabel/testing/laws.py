@@ -175,7 +175,7 @@ def dtypes(rule: LabelingRule, case: Case, dtype: torch.dtype) -> None:
     _alike("dtypes", rule, plain, rounded.with_floats(lambda x: x.to(dtype)), dtype, str(dtype))
 
 
-def devices(rule: LabelingRule, case: Case) -> None:
+def devices(rule: LabelingRule, case: Case) -> None:  # cuda
     """On a CUDA device the rule answers as on the CPU."""
     _alike("devices", rule, case, case.with_all(lambda x: x.cuda()), torch.float64, "on CUDA")
 

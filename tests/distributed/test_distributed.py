@@ -252,6 +252,21 @@ def wrong_calls():
             (ROWS, GOOD["labels"][:4]),
             "labels: expected 30 of them",
         ),
+        (
+            "graph of others",
+            distributed.reliability_ratio,
+            (GOOD["labels"], graph),
+            (GOOD["labels"], graph[:9]),
+            r"neighbors: expected shape \(30, k\), one row a label",
+        ),
+        ("no dimension", neighbors, (ROWS, 3), (ROWS[:, :0], 3), "features: expected at least one"),
+        (
+            "no class",
+            labels,
+            (ROWS, GOOD["probs"]),
+            (ROWS, GOOD["probs"][:, :0]),
+            "features, probs: expected at least one dimension and one class",
+        ),
     ):
         yield pytest.param(call, good, bad, said, id=name)
 
@@ -282,6 +297,23 @@ def test_options_have_to_be_the_same_on_every_rank(options, other):
     for error in on_ranks(2, work, timeout=20):
         assert isinstance(error, ValueError)
         assert str(error).startswith(f"{next(iter(options))}: expected the same on every rank")
+
+
+def test_a_group_without_this_rank_is_refused():
+    def work(rank):
+        group = dist.new_group([0])
+        if rank == 1:
+            with pytest.raises(ValueError, match="process_group: expected a group of this rank"):
+                distributed.nearest_neighbors(ROWS, 3, process_group=group)
+
+    assert on_ranks(2, work) == [None, None]
+
+
+def test_checks_of_values_change_no_answer():
+    labels, graph = torch.arange(30) % 3, pl.nearest_neighbors(ROWS, 4)
+    with pl.check_values(False):
+        unchecked = distributed.reliability_ratio(labels, graph)
+    assert torch.equal(unchecked, pl.reliability_ratio(labels, graph))
 
 
 def test_a_process_group_of_another_kind_is_refused():

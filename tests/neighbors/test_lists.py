@@ -131,3 +131,7 @@ def test_without_faiss_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match="faiss-cpu"):
         InvertedLists()
+
+
+def test_a_backend_prints_its_options():
+    assert repr(InvertedLists(0.5, lists=7)) == "InvertedLists(recall=0.5, lists=7, seed=0)"

@@ -178,6 +178,17 @@ def test_a_killed_search_ends_with_the_same_answer(tmp_path):
     assert_identical(found, nearest_neighbors(features, 7))
 
 
+def test_rows_are_on_the_disk_before_they_are_noted_as_done(tmp_path, monkeypatch):
+    steps = []
+    flush, replace = np.memmap.flush, Path.replace
+    monkeypatch.setattr(np.memmap, "flush", lambda x: steps.append(x.shape) or flush(x))
+    monkeypatch.setattr(Path, "replace", lambda x, y: steps.append(y.name) or replace(x, y))
+    nearest_neighbors(gaussian(0, 60, 9), 7, out=tmp_path)
+    start, group = steps[:1], steps[1:4]
+    assert start == ["search.json"]
+    assert group == [(60, 7), (60, 7), "search.json"]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [

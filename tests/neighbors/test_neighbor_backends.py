@@ -172,3 +172,42 @@ def test_a_repeating_index_does_not_name_a_neighbour_twice():
     features = gaussian(0, 60, 5, dtype=torch.float32)
     actual = nearest_neighbors(features, 6, backend=Repeating("cosine"))
     assert_identical(actual, nearest_neighbors(features, 6))
+
+
+def searched_by(answer):
+    """An object that gives ``answer(found)`` instead of what it finds."""
+
+    class Wrong(BruteForce):
+        def search(self, queries, k):
+            scores, found = super().search(queries, k)
+            return scores, answer(found)
+
+    return Wrong("cosine")
+
+
+def holding(count):
+    index = BruteForce("cosine")
+    index.ntotal = count
+    return index
+
+
+def untrained():
+    index = BruteForce("cosine")
+    index.is_trained = False
+    return index
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        (searched_by(lambda found: found[:, 0]), r"indices of shape \(60, k\) from search, got"),
+        (searched_by(lambda found: found[1:]), r"indices of shape \(60, k\) from search, got"),
+        (searched_by(lambda found: found + 1), "indices below 60 from search, got 60"),
+        (holding(59), "an empty index or one of 60 vectors, got 59"),
+        (untrained(), "a trained index, got"),
+    ],
+    ids=["no columns", "too few rows", "too high", "other vectors", "untrained"],
+)
+def test_an_object_that_does_not_keep_the_protocol_is_named(index, said):
+    with pytest.raises(ValueError, match=f"^backend: expected {said}"):
+        nearest_neighbors(gaussian(0, 60, 5), 3, backend=index)

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pseudolabel import FixedThreshold, Selection
+from pseudolabel import FixedThreshold, Selection, prototype_labels, reliable_mask
 from pseudolabel.testing import (
     LAWS,
     LabelingRule,
@@ -155,6 +156,84 @@ def test_a_wrong_form_is_named(rule, words):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="selection", laws=["form"])
     assert words in raised.value.expected
+
+
+def entries(**changes):
+    """A rule that answers with PseudoLabels, some of their fields wrong."""
+
+    def rule(features, probs):
+        given = prototype_labels(features, probs)
+        return given._replace(**{name: change(given) for name, change in changes.items()})
+
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (entries(labels=lambda given: given.labels - 1), "-1 among the labels exactly where"),
+        (entries(indices=lambda given: given.indices + 100), "indices in [-1, "),
+        (entries(labels=lambda given: given.labels + 1), "labels in [-1, "),
+        (entries(indices=lambda given: given.indices * 0), "no sample twice under one label"),
+        (lambda features, probs: None, "PseudoLabels, labels (N,) or bool (N, K)"),
+        (lambda features, probs: probs, "int64 labels or a bool tensor"),
+        (lambda features, probs: probs.argmax(-1) + probs.shape[-1], "labels in [-1, "),
+        (lambda features, probs: probs.argmax(-1)[1:], "the labels of shape"),
+        (lambda features, probs: probs[1:] > 0.5, "the labels of shape"),
+    ],
+)
+def test_a_wrong_form_of_labels_is_named(rule, words):
+    with pytest.raises(LawViolation, match="'form'") as raised:
+        check_labeling_rule(rule, kind="labels", laws=["form"], num_samples=(4, 8))
+    assert words in raised.value.expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (lambda features, labels: labels, "a bool tensor"),
+        (lambda features, labels: [True] * len(labels), "a bool tensor"),
+        (lambda features, labels: labels[1:] >= 0, "the mask of shape"),
+    ],
+)
+def test_a_wrong_form_of_a_mask_is_named(rule, words):
+    with pytest.raises(LawViolation, match="'form'") as raised:
+        check_labeling_rule(rule, kind="mask", laws=["form"])
+    assert words in raised.value.expected
+
+
+def test_a_rule_may_decline_a_dtype_but_not_answer_it_wrongly():
+    def answering(probs, other):
+        if probs.dtype != torch.float32:
+            return other(probs)
+        return FixedThreshold(0.8)(probs)
+
+    def declining(probs):
+        raise TypeError("float32 only")
+
+    def check(other):
+        rule = partial(answering, other=other)
+        return check_labeling_rule(rule, kind="selection", laws=["dtypes"])
+
+    assert not check(declining).broken
+    with pytest.raises(LawViolation, match="int64 targets"):
+        check(lambda probs: (probs, probs))
+
+
+def test_weights_without_their_targets_are_not_the_literal_rule():
+    def rule(probs):
+        return probs.argmin(-1), FixedThreshold(0.8)(probs).weights
+
+    with pytest.raises(LawViolation, match=r"'literal'(.|\n)*targets = "):
+        check_labeling_rule(rule, kind="selection", laws=["literal"], threshold=0.8, strict=False)
+
+
+def test_a_sample_that_is_its_own_only_neighbour_is_kept():
+    rule = partial(reliable_mask, k=1, include_self=True)
+    promises = {"k": 1, "threshold": 0.95, "include_self": True, "metric": "cosine"}
+    check_labeling_rule(rule, kind="mask", laws=["literal"], **promises)
+    with pytest.raises(LawViolation, match="literal"):
+        check_labeling_rule(never, kind="mask", laws=["literal"], **promises)
 
 
 def test_unknown_and_unpromised_laws_are_errors():
