@@ -1,4 +1,4 @@
-"""The sweep over digits goes on where it stopped, and its table comes from the raw file alone."""
+"""The sweep goes on where it stopped, and its table comes from the raw file alone."""
 
 import importlib.util
 import json
@@ -18,12 +18,12 @@ def module(name):
 
 
 @pytest.fixture
-def digits(monkeypatch):
+def sweep(monkeypatch):
     """The sweep, with runs that cost nothing and are written down."""
-    made = module("digits")
+    made = module("pipelines")
     made.started = []
 
-    def run(configuration, options, seed, folder, encoder):
+    def run(data, configuration, options, seed, folder, encoder):
         made.started.append((configuration.name, seed, encoder is not None))
         if len(made.started) == made.stop_after:
             raise KeyboardInterrupt
@@ -39,13 +39,13 @@ def record(name, options="", seed=0, accuracy=0.5):
     return {"configuration": name, "options": options, "seed": seed, "scores": scores}
 
 
-def test_a_sweep_goes_on_where_it_stopped(digits, tmp_path):
-    settings = digits.Settings(seeds=(0, 1), only="scan", results=tmp_path / "r.jsonl")
-    digits.stop_after = 6
+def test_a_sweep_goes_on_where_it_stopped(sweep, tmp_path):
+    settings = sweep.Settings(seeds=(0, 1), only="scan", results=tmp_path / "r.jsonl")
+    sweep.stop_after = 6
     with pytest.raises(KeyboardInterrupt):
-        digits.main(settings)
-    first, digits.started, digits.stop_after = digits.started, [], None
-    digits.main(settings)
+        sweep.main(settings)
+    first, sweep.started, sweep.stop_after = sweep.started, [], None
+    sweep.main(settings)
     names = [name for name, _, _ in first[:4]]
     assert names[0] == "scan"
     assert first[:5] == [
@@ -53,22 +53,22 @@ def test_a_sweep_goes_on_where_it_stopped(digits, tmp_path):
         ("scan", 1, False),
     ]
     # The one that was cut short comes first, and now has no stage 1 to take over.
-    assert digits.started[0] == (first[5][0], 1, False)
-    assert [key[:2] for key in digits.started] == [(name, 1) for name in names[1:]]
-    digits.started = []
-    digits.main(settings)
-    assert digits.started == []
-    assert len(digits.read(settings.results)) == 8
+    assert sweep.started[0] == (first[5][0], 1, False)
+    assert [key[:2] for key in sweep.started] == [(name, 1) for name in names[1:]]
+    sweep.started = []
+    sweep.main(settings)
+    assert sweep.started == []
+    assert len(sweep.read(settings.results)) == 8
 
 
-def test_what_changes_stage_1_does_not_share_it(digits, tmp_path):
-    settings = digits.Settings(
+def test_what_changes_stage_1_does_not_share_it(sweep, tmp_path):
+    settings = sweep.Settings(
         seeds=(0,), results=tmp_path / "r.jsonl", options="--representation.epochs 1"
     )
-    digits.main(settings)
-    names = [name for name, _, _ in digits.started]
+    sweep.main(settings)
+    names = [name for name, _, _ in sweep.started]
     assert len(names) == len(set(names)) > 30
-    assert [shared for _, _, shared in digits.started] == [False] + [True] * (len(names) - 1)
+    assert [shared for _, _, shared in sweep.started] == [False] + [True] * (len(names) - 1)
 
 
 def test_the_table_has_mean_and_deviation(tmp_path):
@@ -107,3 +107,11 @@ def test_a_document_is_filled_and_checked(tmp_path):
     document.write_text("nothing marked")
     with pytest.raises(SystemExit, match="expected the lines <!-- digits -->"):
         table.main(table.Settings(raw, document))
+
+
+def test_the_methods_alone_on_another_data_set(sweep, tmp_path):
+    settings = sweep.Settings(
+        data="fashion-mnist", seeds=(3,), ablations=False, results=tmp_path / "r.jsonl"
+    )
+    sweep.main(settings)
+    assert sweep.started == [("spice", 3, False), ("rpsc", 3, True), ("scan", 3, True)]

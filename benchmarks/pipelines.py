@@ -1,8 +1,9 @@
-"""All methods and all their ablations on digits, seed by seed; stops and goes on where it stopped.
+"""All methods and all their ablations on a data set, seed by seed; goes on where it stopped.
 
-    python benchmarks/digits.py                           # everything, five seeds: about ten hours
-    python benchmarks/digits.py --only "rpsc" --seeds 0 1
-    python benchmarks/digits.py --dry-run                 # what there is, and what is done
+    python benchmarks/pipelines.py                           # digits, five seeds: about ten hours
+    python benchmarks/pipelines.py --only "rpsc" --seeds 0 1
+    python benchmarks/pipelines.py --data fashion-mnist --no-ablations --seeds 0 --runs runs
+    python benchmarks/pipelines.py --dry-run                 # what there is, and what is done
 
 Each run is the program in `examples/` with the options of its configuration, and one JSON line of
 the results. Runs of one seed share stage 1, unless a configuration changes it; stages draw from
@@ -18,7 +19,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,14 +39,19 @@ STAGE_1 = ("--representation", "--backbone", "--data")
 class Settings:
     """Which runs, and where their results go."""
 
+    data: str = "digits"
+    """Preset of the methods."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of the runs."""
     only: str = ""
     """Configurations whose name contains this."""
-    results: Path = ROOT / "benchmarks/results/digits.jsonl"
-    """One JSON line a run; runs that have one are left out."""
+    ablations: bool = True
+    """Them too, not the methods alone."""
+    results: Path | None = None
+    """One JSON line a run; runs that have one are left out. None for the data set's file in
+    benchmarks/results."""
     runs: Path | None = None
-    """Where the folders of the runs are kept; None for nowhere."""
+    """Where the folders of the runs are kept, from which runs go on; None for nowhere."""
     options: str = ""
     """Further options of every run, say "--joint.steps 10" for a trial."""
     dry_run: bool = False
@@ -61,12 +66,12 @@ class Configuration(NamedTuple):
     options: str
 
 
-def configurations() -> Iterator[Configuration]:
+def configurations(ablations: bool) -> Iterator[Configuration]:
     """The methods as they are, and then each with one thing changed."""
     sys.path.insert(0, str(EXAMPLES))
     for method in METHODS:
         yield Configuration(method, method, "")
-    for method in METHODS:
+    for method in METHODS if ablations else ():
         for name, options in import_module(method).ABLATIONS.items():
             yield Configuration(f"{method}: {name}", method, options)
 
@@ -90,18 +95,21 @@ def key(record: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def run(
-    configuration: Configuration, options: str, seed: int, folder: Path, encoder: Path | None
+    data: str,
+    configuration: Configuration,
+    options: str,
+    seed: int,
+    folder: Path,
+    encoder: Path | None,
 ) -> dict[str, Any]:
     """Runs one program and gives its record."""
-    program = [sys.executable, str(EXAMPLES / f"{configuration.method}.py"), "digits"]
-    arguments = ["--seed", str(seed), "--out", str(folder), "--overwrite", "--no-pictures"]
+    program = [sys.executable, str(EXAMPLES / f"{configuration.method}.py"), data]
+    arguments = ["--seed", str(seed), "--out", str(folder), "--resume", "--no-pictures"]
     arguments += shlex.split(options)
     if encoder is not None:
         arguments += ["--encoder-from", str(encoder)]
     paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(ROOT)]))
-    start = time.perf_counter()
     subprocess.run([*program, *arguments], check=True, env={**os.environ, "PYTHONPATH": paths})
-    seconds = time.perf_counter() - start
     metrics = json.loads((folder / "metrics.json").read_text())
     # Where a run was kept is of no interest to anyone else.
     settings = {k: v for k, v in metrics["settings"].items() if k not in ("out", "encoder_from")}
@@ -110,7 +118,7 @@ def run(
         "method": configuration.method,
         "options": options,
         "seed": seed,
-        "seconds": seconds,
+        "seconds": sum(score["seconds"] for score in metrics["scores"]),
         "shares_stage_1": encoder is not None,
         "scores": metrics["scores"],
         "findings": metrics["findings"],
@@ -126,13 +134,14 @@ def run(
 
 def main(settings: Settings) -> None:
     """Runs what is not done."""
-    records = read(settings.results)
+    results = settings.results or ROOT / f"benchmarks/results/{settings.data}.jsonl"
+    records = read(results)
     done = {key(record) for record in records}
     with tempfile.TemporaryDirectory() as temporary:
         runs = settings.runs or Path(temporary)
         for seed in settings.seeds:
             encoder: Path | None = None
-            for configuration in configurations():
+            for configuration in configurations(settings.ablations):
                 if settings.only not in configuration.name:
                     continue
                 options = f"{configuration.options} {settings.options}".strip()
@@ -145,8 +154,8 @@ def main(settings: Settings) -> None:
                 folder = runs / f"{name}-{seed}"
                 shares = not any(option in configuration.options for option in STAGE_1)
                 taken = encoder if shares else None
-                records.append(run(configuration, options, seed, folder, taken))
-                write(settings.results, records)
+                records.append(run(settings.data, configuration, options, seed, folder, taken))
+                write(results, records)
                 if encoder is None and shares:
                     encoder = folder
 
