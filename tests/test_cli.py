@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import pseudolabel
-from pseudolabel.cli import folder, judging, main
+from pseudolabel.cli import entry, folder, judging, main
 from pseudolabel.estimator import PrototypeClustering
 
 FILES = {
@@ -340,6 +340,28 @@ def test_it_runs_as_a_module_and_shows_progress_on_stderr(work):
     assert "neighbours" in err
     assert "4/4" in err
     assert "Warning" not in err
+
+
+def test_names_a_line_are_classes_and_an_empty_line_is_none(work):
+    names = np.array(["ant", "10", "cat"])[np.load("labels.npy")]  # not all of them numbers
+    names[[3, 30]] = ""
+    np.save("names.npy", names)
+    Path("names.txt").write_text("\n".join(f" {name}" for name in names) + "\n")
+    for file, out in (("names.npy", "array"), ("names.txt", "text")):
+        assert run("audit", "features.npy", file, "--out", out, "--map", "pca") == 0
+    assert table("text/labels.csv") == table("array/labels.csv")
+    assert {row["label"] for row in table("text/labels.csv")} == {"ant", "10", "cat", ""}
+
+
+def test_the_program_ends_with_the_code_of_the_command(monkeypatch):
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)  # does not come back in truth
+    for code in (0, 1, 2, 130):
+        monkeypatch.setattr("pseudolabel.cli.main", lambda code=code: code)
+        with pytest.raises(SystemExit) as end:
+            entry()
+        assert end.value.code == code
+    assert ended == [130]
 
 
 def test_an_interrupt_ends_with_130_and_leaves_nothing(work):

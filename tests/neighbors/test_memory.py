@@ -232,6 +232,8 @@ def test_progress_goes_to_the_end_of_its_bar(capsys):
     assert "100%" in capsys.readouterr().err
     reliable_mask(features, torch.zeros(300, dtype=torch.int64), k=5, progress=True)
     assert "100%" in capsys.readouterr().err
+    nearest_neighbors(features, 7, progress=True, backend="faiss")
+    assert "100%" in capsys.readouterr().err
 
 
 def test_without_tqdm_the_error_says_so(monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+import tqdm
 from comparisons import assert_identical
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,9 +31,12 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(_plan, "_TILED_FROM", 64)
     monkeypatch.setattr(_plan, "_SAMPLE", 64)
     monkeypatch.setattr(_plan, "_TILE", 32)
+    usual = Sweep.pays
     monkeypatch.setattr(Sweep, "pays", lambda self: True)
 
-    def choose(dtype):
+    def choose(dtype, *, if_it_pays=False):
+        if if_it_pays:
+            monkeypatch.setattr(Sweep, "pays", usual)
         monkeypatch.setattr(_search, "fast_dtype", lambda device: dtype)
 
     return choose
@@ -298,6 +302,46 @@ def test_much_is_certain_where_rows_are_apart():
 
 def test_the_choice_of_dtype_is_one_of_those_that_are_proved():
     assert _filter.fast_dtype(torch.device("cpu")) in ROUNDED
+    assert _filter.fast_dtype(torch.device("meta")) == torch.float32  # a device nobody has measured
+
+
+def test_few_bits_are_given_up_where_they_leave_too_many_candidates(small_tiles, monkeypatch):
+    small_tiles(torch.bfloat16, if_it_pays=True)
+    tried, make = [], _search.Search._make_sweep
+    monkeypatch.setattr(
+        _search.Search, "_make_sweep", lambda self, dtype: tried.append(dtype) or make(self, dtype)
+    )
+    apart, alike = gaussian(0, 1000, 100), 1e4 + gaussian(0, 1000, 100)
+    for features, dtypes in (
+        (apart, [torch.bfloat16]),
+        (alike, [torch.bfloat16, torch.float32]),
+    ):
+        tried.clear()
+        found = nearest_neighbors(features, 4)
+        assert tried == dtypes
+        assert_identical(found, by_rows(features, 4))
+
+
+@pytest.mark.parametrize("queries", [None, gaussian(1, 100, 9)], ids=["own", "others"])
+@pytest.mark.parametrize("group", [96, 400])
+def test_progress_counts_the_tiles(small_tiles, monkeypatch, queries, group):
+    small_tiles(torch.float32)
+    plan = _search.make_plan
+    monkeypatch.setattr(_search, "make_plan", lambda *args: plan(*args)._replace(group=group))
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, **options):
+            super().__init__(**options, disable=None)
+            bars.append([self.total, 0])
+
+        def update(self, n=1):
+            bars[-1][1] += n
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    nearest_neighbors(gaussian(0, 333, 9), 4, queries=queries, progress=True)
+    [(total, done)] = bars
+    assert total == done > 40
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (5, 7), (1, 1), (16, 24)])
