@@ -128,7 +128,7 @@ def ties(rule: LabelingRule, case: Case) -> None:
     assert case.probs is not None
     # Rules rank single probabilities or whole rows: only who agrees with neither breaks ties.
     in_order = [rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)]
-    if all(_breaks_ties(case, answer, got) for got in in_order) and rule.is_clear(
+    if all(_breaks_ties(case, answer, got, backwards) for got in in_order) and rule.is_clear(
         case, keep_ties=True
     ):
         order = "more" if backwards else "less"
@@ -280,23 +280,26 @@ def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
         raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
 
 
-def _breaks_ties(case: Case, answer: Answer, in_order: Answer) -> bool:
-    """Whether ties were decided otherwise than in order.
+def _breaks_ties(case: Case, answer: Answer, in_order: Answer, backwards: bool) -> bool:
+    """Whether something was taken although ties in order would take what comes before it.
 
     Ties decide who is chosen; where they decide how many, a threshold follows the numbers, as
     weights do that are relative to the spread of a batch. Targets may differ where they do not tie.
     """
     if answer.chosen.sum() != in_order.chosen.sum():
         return False
-    if not torch.equal(answer.chosen, in_order.chosen):
-        return True
-    differs = answer.given != in_order.given
+    got, wanted = answer.given, in_order.given
     if answer.weights is not None:
         assert case.probs is not None
-        both = torch.stack([answer.given, in_order.given])
-        values = case.probs.gather(-1, both.clamp(min=0).movedim(0, -1))
-        differs = differs & ((both < 0).any(0) | (values[..., 0] == values[..., 1]))
-    return bool(differs.any())
+        both = torch.stack([got, wanted], -1)
+        values = case.probs.gather(-1, both.clamp(min=0))
+        tied = (both < 0).any(-1) | (values[..., 0] == values[..., 1])
+        classes = torch.arange(case.num_classes)
+        got, wanted = torch.where(tied, got, wanted)[:, None] == classes, wanted[:, None] == classes
+        got = torch.cat([answer.chosen[:, None], got], -1)
+        wanted = torch.cat([in_order.chosen[:, None], wanted], -1)
+    first = (got != wanted).flatten().nonzero()[:, 0]
+    return len(first) > 0 and bool(wanted.flatten()[first[-1 if backwards else 0]])
 
 
 def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
