@@ -132,7 +132,7 @@ _BOOK = (
     Law("literal", laws.literal, _literal, trials.at_the_edge, 2),
     Law("reference", laws.reference, _told("reference"), case_alone()),
     Law("dtypes", laws.dtypes, _told("dtypes"), case_with(trials.a_dtype, PLAIN)),
-    Law("layout", laws.layout, _always, case_alone()),
+    Law("layout", laws.layout, _always, case_alone(CLEAR)),
     Law("compiled", laws.compiled, _told("compiled"), trials.one_shape, effort=0.1),
     Law("devices", laws.devices, _cuda, case_alone(PLAIN)),
 )

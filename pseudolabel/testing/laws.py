@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
-from pseudolabel.testing.cases import Case, nudged, show
+from pseudolabel.testing.cases import Case, nudged, sharpened, show
 from pseudolabel.testing.rules import Answer, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
@@ -41,7 +41,7 @@ def inputs_unchanged(rule: LabelingRule, case: Case) -> None:
 
 def determinism(rule: LabelingRule, case: Case, other: Case) -> None:
     """The same call answers the same, whatever was asked in between; no global state is used."""
-    before = _random_state()
+    before = _drawn_from_random_state()
     output = rule.function(*(x.clone() for x in case.inputs.values()))
     if _random_state() != before:
         expected, got = "the global random state left alone", "a rule that draws from it or sets it"
@@ -65,9 +65,12 @@ def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> 
 
 def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> None:
     """Renaming the classes renames the answer and changes nothing else."""
+    if rule.kind == "selection" and case.num_samples == 1 and not rule.per_sample:
+        return  # relative to the batch, a single sample is of no class
     renamed = ", ".join(f"{c} -> {name}" for c, name in enumerate(names))
     expected = rule(case).renamed(names)
-    _compare("class_permutation", rule, case, case.renamed(names), expected, f"classes {renamed}")
+    change = f"classes {renamed}"
+    _compare("class_permutation", rule, case, case.renamed(names), expected, change)
 
 
 def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> None:
@@ -121,18 +124,17 @@ def ties(rule: LabelingRule, case: Case) -> None:
     """Equal samples and equal classes are taken by index, in the order that the rule promises."""
     backwards = rule.ties == "highest"
     answer = rule(case)
-    if rule.kind == "labels":
-        _equal_samples_in_order(case, answer, backwards)
+    _equal_samples_in_order(case, answer, backwards)
     assert case.probs is not None
-    in_order = replace(case, probs=nudged(case.probs, backwards))
-    got = rule(in_order)
-    # Ties decide who is chosen; where they decide how many, a threshold follows the numbers.
-    as_many = got.chosen.sum() == answer.chosen.sum()
-    if not got.same(answer) and as_many and rule.is_clear(case, keep_ties=True):
+    # Rules rank single probabilities or whole rows: only who agrees with neither breaks ties.
+    in_order = [rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)]
+    if all(_breaks_ties(case, answer, got, backwards) for got in in_order) and rule.is_clear(
+        case, keep_ties=True
+    ):
         order = "more" if backwards else "less"
         change = f"the answer with ties, against that with every probability a trace {order} than"
         change += "\nthe one before it (samples in order, in each sample the classes in order)"
-        _differ("ties", case, got, answer, change)
+        _differ("ties", case, in_order[0], answer, change)
 
 
 def heads(rule: LabelingRule, case: Case) -> None:
@@ -182,8 +184,10 @@ def devices(rule: LabelingRule, case: Case) -> None:  # cuda
 
 def layout(rule: LabelingRule, case: Case) -> None:
     """Neither strides nor requires_grad change the answer."""
-    strided = case.with_all(lambda x: x.mT.contiguous().mT if x.dim() > 1 else x)
-    _alike("layout", rule, case, strided, torch.float64, "transposed in memory")
+    transposed = case.with_all(lambda x: x.mT.contiguous().mT if x.dim() > 1 else x)
+    _alike("layout", rule, case, transposed, torch.float64, "transposed in memory")
+    spread = case.with_all(lambda x: torch.stack([x.flip(-1), x], -1)[..., 1])
+    _alike("layout", rule, case, spread, torch.float64, "every other number of a larger tensor")
     graph = case.with_floats(lambda x: x.clone().requires_grad_())
     _alike("layout", rule, case, graph, torch.float64, "that require a gradient")
 
@@ -251,7 +255,9 @@ def _alike(
     """Compares with another form of the same inputs, which the rule may decline in any way."""
     expected = rule(case)
     try:
-        got = rule(other)
+        got = rule.read(
+            rule.function(*other.inputs.values()), other
+        )  # a copy has strides of its own
     except LawViolation:
         raise
     except Exception:
@@ -274,11 +280,31 @@ def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
         raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
 
 
+def _breaks_ties(case: Case, answer: Answer, in_order: Answer, backwards: bool) -> bool:
+    """Whether something was taken although ties in order would take what comes before it.
+
+    Ties decide who is chosen; where they decide how many, a threshold follows the numbers, as
+    weights do that are relative to the spread of a batch. Targets may differ where they do not tie.
+    """
+    if answer.chosen.sum() != in_order.chosen.sum():
+        return False
+    got, wanted = answer.given, in_order.given
+    if answer.weights is not None:
+        assert case.probs is not None
+        both = torch.stack([got, wanted], -1)
+        values = case.probs.gather(-1, both.clamp(min=0))
+        tied = (both < 0).any(-1) | (values[..., 0] == values[..., 1])
+        classes = torch.arange(case.num_classes)
+        got, wanted = torch.where(tied, got, wanted)[:, None] == classes, wanted[:, None] == classes
+        got = torch.cat([answer.chosen[:, None], got], -1)
+        wanted = torch.cat([in_order.chosen[:, None], wanted], -1)
+    first = (got != wanted).flatten().nonzero()[:, 0]
+    return len(first) > 0 and bool(wanted.flatten()[first[-1 if backwards else 0]])
+
+
 def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
-    """Of two equal samples, the later one is labelled only if the earlier one is."""
-    assert case.features is not None
-    assert case.probs is not None
-    rows = torch.cat([case.features, case.probs], -1)
+    """Of two equal samples, the later one is chosen only if the earlier one is."""
+    rows = torch.cat(list(case.inputs.values()), -1)
     for first in range(len(rows)):
         for later in range(first + 1, len(rows)):
             served, waiting = (later, first) if backwards else (first, later)
@@ -287,13 +313,21 @@ def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None
                 and answer.chosen[waiting]
                 and not answer.chosen[served]
             ):
-                expected = f"samples {first} and {later} are equal: {served} is labelled first"
+                expected = f"samples {first} and {later} are equal: {served} is chosen first"
                 raise LawViolation("ties", case, expected, str(answer))
 
 
-def _random_state() -> tuple[str, ...]:
-    shared = np.random.get_state()  # noqa: NPY002 - the state that everybody shares
-    return repr(random.getstate()), repr(shared), str(torch.get_rng_state().tolist())
+def _drawn_from_random_state() -> tuple[object, ...]:
+    """The global random states after a draw from each, which no fresh seed leads to."""
+    random.random()
+    np.random.random()  # noqa: NPY002 - the state that everybody shares
+    torch.rand(1)
+    return _random_state()
+
+
+def _random_state() -> tuple[object, ...]:
+    shared = [np.asarray(part).tobytes() for part in np.random.get_state()]  # noqa: NPY002
+    return random.getstate(), shared, torch.get_rng_state().numpy().tobytes()
 
 
 def _indented(case: Case) -> str:

@@ -203,7 +203,8 @@ class LabelingRule:
         for seed in range(_TRIALS):
             for sign in (1, -1):
                 try:
-                    after = self(case.moved(seed, sign, size, keep_ties=keep_ties))
+                    moved = case.moved(self.metric, seed, sign, size, keep_ties=keep_ties)
+                    after = self(moved)
                 except Exception:
                     return False
                 if not after.same(before):
