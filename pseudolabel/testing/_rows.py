@@ -110,7 +110,9 @@ def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0) -> Decod
         free = b[1] % 4 == 3
         return [float(_of(choices, b[1] // 4) if free else b[0] % pool % num_classes)]
 
-    return Decoder(2, followed) if pool and num_classes else Decoder(1, lambda b: [float(_of(choices, b[0]))])
+    if pool and num_classes:
+        return Decoder(2, followed)
+    return Decoder(1, lambda b: [float(_of(choices, b[0]))])
 
 
 def _of(choices: tuple[float, ...] | list[int] | list[list[float]], byte: int):  # type: ignore[no-untyped-def]  # noqa: ANN202

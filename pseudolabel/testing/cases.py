@@ -95,6 +95,11 @@ class Case:
             probs=_moved_probs(self.probs, rng, sign, size, keep_ties),
         )
 
+    def drawn_in(self) -> Case:
+        """The case with no probability at 0 or 1; what is equal stays equal."""
+        assert self.probs is not None
+        return replace(self, probs=0.99 * self.probs + 0.01 / self.num_classes)
+
     def is_distinct(self, metric: str | None, size: float, *, keep_ties: bool = False) -> bool:
         """Whether no two rows, and no two probabilities that compete, are nearly equal.
 
@@ -161,9 +166,10 @@ def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_t
     if metric == "euclidean":
         scale = torch.maximum(lengths, lengths.unsqueeze(-1))
     else:
-        if (lengths == 0).sum() > 0:
+        some = lengths > 0
+        if (~some).any() and not keep_ties:
             return False
-        rows, scale = rows / lengths.unsqueeze(-1), torch.ones(1, dtype=torch.float64)
+        rows, scale = rows[some] / lengths[some, None], torch.ones(1, dtype=torch.float64)
     apart = (rows.unsqueeze(1) - rows).norm(dim=-1)
     return not (apart <= size * scale).fill_diagonal_(False).any()
 
