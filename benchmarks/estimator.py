@@ -28,8 +28,6 @@ import pseudolabel as pl
 from pseudolabel.estimator import PrototypeClustering
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-PAGE = Path(__file__).parent.parent / "docs" / "estimator.md"
-MARKS = ("<!-- measured -->", "<!-- /measured -->")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Settings:
     runs: tuple[Path, ...] = ()
     """Folders of finished runs of `examples/`."""
     seeds: int = 5
+    pixels: int = 70_000
+    """Images of Fashion-MNIST, as pixels."""
     large: int = 60_000
     """Rows of 512 for the one measurement that is of time alone; 0 for none."""
     threads: int = 2
@@ -72,8 +72,8 @@ def cases(settings: Settings) -> Iterator[Case]:
     """One after the other, for some are large."""
     digits = load_digits()
     yield Case("digits, pixels", digits.data.astype(np.float32), digits.target)
-    pixels, truth = features("fashion-mnist", 70_000, 784, 0)
-    yield Case("Fashion-MNIST, pixels", pixels.numpy(), truth.numpy())
+    pixels, truth = features("fashion-mnist", settings.pixels, 784, 0)
+    yield Case(f"Fashion-MNIST, pixels of {settings.pixels:,}", pixels.numpy(), truth.numpy())
     for run in settings.runs:
         yield of_run(run)
     for spread in (1.0, 2.0, 3.0):
