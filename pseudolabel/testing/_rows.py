@@ -19,15 +19,7 @@ FEATURE_STYLES = (
     "clustered",
     "norms",
 )
-PROB_STYLES = (
-    "weights",
-    "ties",
-    "one_hot",
-    "uniform",
-    "saturated",
-    "near_ties",
-    "imbalanced",
-)
+PROB_STYLES = ("weights", "ties", "one_hot", "uniform", "saturated", "near_ties")
 
 _FACTORS = (1.0, 2.0, 4.0, -1.0, 0.5)
 _NORMS = (1.0, 10.0, 0.1, 1e3, 1e-3)
@@ -93,8 +85,6 @@ def prob_decoder(style: str, num_classes: int) -> Decoder:
         return Decoder(
             num_classes, lambda b: [(1 + _signed(x % 5) * 2.0**-24) / num_classes for x in b]
         )
-    if style == "imbalanced":
-        return Decoder(num_classes + 1, _drawn_to_the_first)
     largest = 4 if style == "ties" else 100
     return Decoder(num_classes, lambda b: _shares([x % largest for x in b]))
 
@@ -110,9 +100,7 @@ def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0) -> Decod
         free = b[1] % 4 == 3
         return [float(_of(choices, b[1] // 4) if free else b[0] % pool % num_classes)]
 
-    if pool and num_classes:
-        return Decoder(2, followed)
-    return Decoder(1, lambda b: [float(_of(choices, b[0]))])
+    return Decoder(2, followed) if pool else Decoder(1, lambda b: [float(_of(choices, b[0]))])
 
 
 def _of(choices: tuple[float, ...] | list[int] | list[list[float]], byte: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -126,12 +114,6 @@ def _signed(x: int) -> int:
 
 def _decimals(row: bytes) -> list[float]:
     return [_signed(x % 199) / 10 for x in row]
-
-
-def _drawn_to_the_first(row: bytes) -> list[float]:
-    """Seven rows in eight are of class 0, so that others run short or empty."""
-    first, *others = [x % 100 for x in row[1:]]
-    return _shares([first + 100 * (row[0] % 8 > 0), *others])
 
 
 def _shares(weights: list[int]) -> list[float]:

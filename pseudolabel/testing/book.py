@@ -120,7 +120,6 @@ _BOOK = (
         laws.rotation,
         _metric("cosine", "euclidean", "dot"),
         case_with(trials.a_turn, CLEAR),
-        1.5,
     ),
     Law("translation", laws.translation, _metric("euclidean"), case_with(trials.an_offset, PLAIN)),
     Law("quota", laws.quota, _quota, trials.many_samples),

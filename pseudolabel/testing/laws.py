@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
-from pseudolabel.testing.cases import Case, nudged, sharpened, show
+from pseudolabel.testing.cases import Case, nudged, show
 from pseudolabel.testing.rules import Answer, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
@@ -65,12 +65,9 @@ def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> 
 
 def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> None:
     """Renaming the classes renames the answer and changes nothing else."""
-    if rule.kind == "selection" and case.num_samples == 1 and not rule.per_sample:
-        return  # relative to the batch, a single sample is of no class
     renamed = ", ".join(f"{c} -> {name}" for c, name in enumerate(names))
     expected = rule(case).renamed(names)
-    change = f"classes {renamed}"
-    _compare("class_permutation", rule, case, case.renamed(names), expected, change)
+    _compare("class_permutation", rule, case, case.renamed(names), expected, f"classes {renamed}")
 
 
 def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> None:
@@ -124,14 +121,18 @@ def ties(rule: LabelingRule, case: Case) -> None:
     """Equal samples and equal classes are taken by index, in the order that the rule promises."""
     backwards = rule.ties == "highest"
     answer = rule(case)
-    _equal_samples_in_order(case, answer, backwards)
-    in_order = _out_of_order(rule, case, backwards)
-    # A trace decides too much where all else is zero, so it must not matter that it is.
-    if in_order is not None and _out_of_order(rule, case.drawn_in(), backwards):
+    if rule.kind == "labels":
+        _equal_samples_in_order(case, answer, backwards)
+    assert case.probs is not None
+    in_order = replace(case, probs=nudged(case.probs, backwards))
+    got = rule(in_order)
+    # Ties decide who is chosen; where they decide how many, a threshold follows the numbers.
+    as_many = got.chosen.sum() == answer.chosen.sum()
+    if not got.same(answer) and as_many and rule.is_clear(case, keep_ties=True):
         order = "more" if backwards else "less"
         change = f"the answer with ties, against that with every probability a trace {order} than"
         change += "\nthe one before it (samples in order, in each sample the classes in order)"
-        _differ("ties", case, in_order, answer, change)
+        _differ("ties", case, got, answer, change)
 
 
 def heads(rule: LabelingRule, case: Case) -> None:
@@ -252,8 +253,9 @@ def _alike(
     """Compares with another form of the same inputs, which the rule may decline in any way."""
     expected = rule(case)
     try:
-        # Not a copy: that would have strides of its own.
-        got = rule.read(rule.function(*other.inputs.values()), other)
+        got = rule.read(
+            rule.function(*other.inputs.values()), other
+        )  # a copy has strides of its own
     except LawViolation:
         raise
     except Exception:
@@ -276,44 +278,11 @@ def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
         raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
 
 
-def _out_of_order(rule: LabelingRule, case: Case, backwards: bool) -> Answer | None:
-    """The answer with ties decided by index, if the rule decides them otherwise.
-
-    Rules rank single probabilities or whole rows: only who agrees with neither breaks ties.
-    """
-    assert case.probs is not None
-    answer = rule(case)
-    in_order = [rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)]
-    if not all(_breaks_ties(case, answer, other, backwards) for other in in_order):
-        return None
-    return in_order[0] if rule.is_clear(case, keep_ties=True) else None
-
-
-def _breaks_ties(case: Case, answer: Answer, in_order: Answer, backwards: bool) -> bool:
-    """Whether something was taken although ties in order would take what comes before it.
-
-    Ties decide who is chosen; where they decide how many, a threshold follows the numbers, as
-    weights do that are relative to the spread of a batch. Targets may differ where they do not tie.
-    """
-    if answer.chosen.sum() != in_order.chosen.sum():
-        return False
-    got, wanted = answer.given, in_order.given
-    if answer.weights is not None:
-        assert case.probs is not None
-        both = torch.stack([got, wanted], -1)
-        values = case.probs.gather(-1, both.clamp(min=0))
-        tied = (both < 0).any(-1) | (values[..., 0] == values[..., 1])
-        classes = torch.arange(case.num_classes)
-        got, wanted = torch.where(tied, got, wanted)[:, None] == classes, wanted[:, None] == classes
-        got = torch.cat([answer.chosen[:, None], got], -1)
-        wanted = torch.cat([in_order.chosen[:, None], wanted], -1)
-    first = (got != wanted).flatten().nonzero()[:, 0]
-    return len(first) > 0 and bool(wanted.flatten()[first[-1 if backwards else 0]])
-
-
 def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
-    """Of two equal samples, the later one is chosen only if the earlier one is."""
-    rows = torch.cat(list(case.inputs.values()), -1)
+    """Of two equal samples, the later one is labelled only if the earlier one is."""
+    assert case.features is not None
+    assert case.probs is not None
+    rows = torch.cat([case.features, case.probs], -1)
     for first in range(len(rows)):
         for later in range(first + 1, len(rows)):
             served, waiting = (later, first) if backwards else (first, later)
@@ -322,7 +291,7 @@ def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None
                 and answer.chosen[waiting]
                 and not answer.chosen[served]
             ):
-                expected = f"samples {first} and {later} are equal: {served} is chosen first"
+                expected = f"samples {first} and {later} are equal: {served} is labelled first"
                 raise LawViolation("ties", case, expected, str(answer))
 
 

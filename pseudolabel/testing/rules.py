@@ -203,8 +203,7 @@ class LabelingRule:
         for seed in range(_TRIALS):
             for sign in (1, -1):
                 try:
-                    moved = case.moved(self.metric, seed, sign, size, keep_ties=keep_ties)
-                    after = self(moved)
+                    after = self(case.moved(seed, sign, size, keep_ties=keep_ties))
                 except Exception:
                     return False
                 if not after.same(before):

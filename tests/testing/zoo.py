@@ -498,6 +498,17 @@ def last_of_equal_classes(probs):
     return targets, (probs.amax(-1) >= 0.5).float()
 
 
+def seeding(probs):
+    """Right, and yet everybody else's random numbers start anew."""
+    torch.manual_seed(0)
+    return fixed(probs)
+
+
+def as_if_in_order(probs):
+    """Reads the numbers as they lie in memory, whatever the strides say."""
+    return fixed(torch.as_strided(probs, probs.shape, (probs.shape[1], 1)))
+
+
 FIXED = {"threshold": 0.9, "strict": False, "per_sample": True}
 SELECTIONS = [
     Entry("fixed", fixed, "selection", (), {**FIXED, "threshold_argument": "threshold"}),
@@ -508,6 +519,8 @@ SELECTIONS = [
     Entry("strict for loose", partial(fixed, strict=True), "selection", ("literal",), FIXED),
     Entry("fixed in half precision", lambda p: fixed(p.half()), "selection", ("literal",), FIXED),
     Entry("relative to class 0", relative_to_the_wrong_class, "selection", ("class_permutation",)),
+    Entry("seeds for all", seeding, "selection", ("determinism",), FIXED),
+    Entry("blind to strides", as_if_in_order, "selection", ("layout",), FIXED),
     Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
     Entry("the batch decides", above_the_mean, "selection", ("per_sample",), {"per_sample": True}),
     Entry("last of equal classes", last_of_equal_classes, "selection", ("ties",)),
