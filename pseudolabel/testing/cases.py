@@ -184,7 +184,7 @@ def _moved_rows(
     """Rows moved by a share of their own length."""
     if rows is None:
         return None
-    lengths = rows.double().norm(dim=-1, keepdim=True)
+    lengths: Tensor = rows.double().norm(dim=-1, keepdim=True)
     some = lengths[lengths > 0]
     lengths = torch.where(lengths > 0, lengths, some.median() if len(some) else 1.0)
     noise = torch.from_numpy(rng.uniform(-1, 1, rows.shape))
