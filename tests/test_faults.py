@@ -18,6 +18,7 @@ from pseudolabel import (
     SelfAdaptiveThreshold,
     adjusted_rand_index,
     assign_labels,
+    balanced_clustering_accuracy,
     class_prototypes,
     clustering_accuracy,
     consistency_loss,
@@ -130,6 +131,10 @@ OPERATORS = {
     ),
     "normalized_mutual_info": (
         lambda p: normalized_mutual_info(p.labels, p.probs.argmax(-1)),
+        "predicted",
+    ),
+    "balanced_clustering_accuracy": (
+        lambda p: balanced_clustering_accuracy(p.labels, p.probs.argmax(-1)),
         "predicted",
     ),
     "adjusted_rand_index": (

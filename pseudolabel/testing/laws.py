@@ -7,7 +7,6 @@ found out by moving every number a little, in opposite directions (`LabelingRule
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
+from pseudolabel.testing._random_state import drawn_from_random_state, random_state
 from pseudolabel.testing.cases import Case, nudged, show
 from pseudolabel.testing.rules import Answer, LabelingRule
 from pseudolabel.testing.violation import LawViolation
@@ -41,9 +41,9 @@ def inputs_unchanged(rule: LabelingRule, case: Case) -> None:
 
 def determinism(rule: LabelingRule, case: Case, other: Case) -> None:
     """The same call answers the same, whatever was asked in between; no global state is used."""
-    before = _drawn_from_random_state()
+    before = drawn_from_random_state()
     output = rule.function(*(x.clone() for x in case.inputs.values()))
-    if _random_state() != before:
+    if random_state() != before:
         expected, got = "the global random state left alone", "a rule that draws from it or sets it"
         raise LawViolation("determinism", case, expected, got)
     first = rule.read(output, case)
@@ -293,19 +293,6 @@ def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None
             ):
                 expected = f"samples {first} and {later} are equal: {served} is labelled first"
                 raise LawViolation("ties", case, expected, str(answer))
-
-
-def _drawn_from_random_state() -> tuple[object, ...]:
-    """The global random states after a draw from each, which no fresh seed leads to."""
-    random.random()
-    np.random.random()  # noqa: NPY002 - the state that everybody shares
-    torch.rand(1)
-    return _random_state()
-
-
-def _random_state() -> tuple[object, ...]:
-    shared = [np.asarray(part).tobytes() for part in np.random.get_state()]  # noqa: NPY002
-    return random.getstate(), shared, torch.get_rng_state().numpy().tobytes()
 
 
 def _indented(case: Case) -> str:
