@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python -m
 INSTALL = $(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SEED ?= 0
 OUT ?= runs/spice-digits-$(SEED)
+LAWS ?= tests
 
 .PHONY: help demo test check laws coverage mutants docs clean
 
@@ -12,7 +13,7 @@ help:
 	@echo "make demo    cluster 1,797 digit images with SPICE, all three stages (SEED=0, OUT=runs/...)"
 	@echo "make test    lint, formats, types, doctests and the whole test suite"
 	@echo "make check   lint, formats and types only"
-	@echo "make laws    the property tests with 10,000 examples each, our operators under every law too"
+	@echo "make laws    10,000 examples of every property and law: hours; some by LAWS=tests/losses"
 	@echo "make coverage  lines and branches that the tests reach; those that need CUDA apart"
 	@echo "make mutants   errors planted all over the package: how many do the tests notice?"
 	@echo "make docs    build the documentation into site/"
@@ -29,8 +30,7 @@ check: $(VENV)/dev
 	$(RUN) mypy
 
 laws: $(VENV)/dev
-	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q -m hypothesis tests
-	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q tests/testing/test_our_rules.py
+	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q -m "hypothesis or laws" $(LAWS)
 
 coverage: $(VENV)/dev
 	$(RUN) pytest -n auto -q --cov --cov-report= --ignore tests/meta

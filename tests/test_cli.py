@@ -95,6 +95,7 @@ def test_cluster_writes_labels_that_agree_with_each_other(work, capsys):
     assert summary["result"]["reliable"] == kept.sum() == 60
     assert [c["samples"] for c in summary["classes"]] == [20, 20, 20]
     assert summary["settings"]["n_clusters"] == 3
+    assert summary["settings"]["features"] == "features.npy"
     assert summary["settings"]["neighbors"] == 10
     assert set(summary["seconds"]) >= {"reading", "training heads", "labelling", "neighbours"}
     assert summary["versions"]["pseudolabel"] == pseudolabel.__version__

@@ -259,6 +259,13 @@ def wrong_calls():
             (GOOD["labels"], graph[:9]),
             r"neighbors: expected shape \(30, k\), one row a label",
         ),
+        (
+            "heads of labels",
+            distributed.reliability_ratio,
+            (GOOD["labels"], graph),
+            (GOOD["labels"].expand(2, 30), graph),
+            "labels: expected the same on every rank",
+        ),
         ("no dimension", neighbors, (ROWS, 3), (ROWS[:, :0], 3), "features: expected at least one"),
         (
             "no class",

@@ -211,3 +211,15 @@ def untrained():
 def test_an_object_that_does_not_keep_the_protocol_is_named(index, said):
     with pytest.raises(ValueError, match=f"^backend: expected {said}"):
         nearest_neighbors(gaussian(0, 60, 5), 3, backend=index)
+
+
+@pytest.mark.parametrize(
+    ("backend", "error", "said"),
+    [
+        (3, TypeError, "a name or an object with add and search, got 3"),
+        ("annoy", ValueError, "'auto', 'torch', 'faiss' or an object with add and search, got 'a"),
+    ],
+)
+def test_what_is_no_backend_is_named(backend, error, said):
+    with pytest.raises(error, match=f"^backend: expected {said}"):
+        nearest_neighbors(gaussian(0, 60, 5), 3, backend=backend)

@@ -22,6 +22,7 @@ from pseudolabel.testing import (
     probabilities,
     quotas,
 )
+from pseudolabel.testing.rules import Answer
 
 
 def never(features, labels):
@@ -272,6 +273,50 @@ def test_a_reference_finds_another_rule():
 
     with pytest.raises(LawViolation, match="reference"):
         check_labeling_rule(loose, kind="selection", reference=FixedThreshold(0.8))
+
+
+def most(features, probs):
+    return probs.argmax(-1)
+
+
+def least(features, probs):
+    return probs.argmin(-1)
+
+
+def unlabelled(features, probs):
+    return torch.full_like(most(features, probs), -1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "reference", "words"),
+    [
+        ("mask", always, never, "should be left out, but is kept"),
+        ("mask", never, always, "should be kept, but is left out"),
+        ("labels", most, least, "should carry label 1, but carries label 0"),
+        ("labels", unlabelled, most, "should carry label 0, but carries no label"),
+        ("labels", most, unlabelled, "should carry no label, but carries label 0"),
+        (
+            "selection",
+            lambda p: (p.argmax(-1), p.amax(-1)),
+            lambda p: (p.argmin(-1), p.amin(-1)),
+            "should have target 0 and weight 0.0, but has target 1 and weight 1.0",
+        ),
+    ],
+)
+def test_the_first_sample_that_differs_is_told_in_words(kind, rule, reference, words):
+    with pytest.raises(LawViolation) as raised:
+        check_labeling_rule(rule, kind=kind, laws=["reference"], reference=reference)
+    assert raised.value.got.splitlines()[-1] == f"sample 0 {words}"
+
+
+def test_heads_and_shapes_that_differ_are_told_in_words():
+    def answer(rows):
+        return Answer("mask", torch.tensor(rows))
+
+    expected = answer([[True, False], [True, True]])
+    other = answer([[True, False], [True, False]])
+    assert other.against(expected) == "head [1], sample 1 should be kept, but is left out"
+    assert answer([True, False]).against(expected) == "an answer of shape (2,)"
 
 
 def test_every_law_has_a_statement():

@@ -12,6 +12,7 @@ EXAMPLES = settings().max_examples if settings().max_examples > 1000 else 12
 ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
 
 
+@pytest.mark.laws
 @pytest.mark.parametrize("ours", OURS, ids=lambda ours: ours.name)
 def test_every_promise_is_kept_and_the_page_says_so(ours):
     examples = max(60, EXAMPLES) if ours.breaks else EXAMPLES
