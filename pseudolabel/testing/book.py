@@ -113,7 +113,7 @@ _BOOK = (
         laws.scale,
         _metric("cosine", "euclidean", "dot"),
         case_with(trials.row_factors, CLEAR),
-        1.5,
+        2,
     ),
     Law(
         "rotation",

@@ -95,11 +95,6 @@ class Case:
             probs=_moved_probs(self.probs, rng, sign, size, keep_ties),
         )
 
-    def drawn_in(self) -> Case:
-        """The case with no probability at 0 or 1; what is equal stays equal."""
-        assert self.probs is not None
-        return replace(self, probs=0.99 * self.probs + 0.01 / self.num_classes)
-
     def is_distinct(self, metric: str | None, size: float, *, keep_ties: bool = False) -> bool:
         """Whether no two rows, and no two probabilities that compete, are nearly equal.
 
@@ -123,12 +118,14 @@ def rename(labels: Tensor, names: Sequence[int]) -> Tensor:
 
 
 def nudged(probs: Tensor, backwards: bool) -> Tensor:
-    """Every entry a trace below the one before it, so that ties are decided by index."""
+    """Every entry a trace below the one before it, so that ties are decided by index.
+
+    A share of itself: where a class has no probability at all, a trace of it would be everything.
+    """
     size = probs.shape[-2] * probs.shape[-1]
     order = torch.arange(size, dtype=torch.float64).reshape(probs.shape[-2:])
-    trace = min(1e-5, 1e-4 / size)
-    order = order if backwards else size - 1 - order
-    return ((1 - 2 * size * trace) * probs.double() + trace * (order + 0.5)).to(probs.dtype)
+    order = order.flip(0, 1) if backwards else order
+    return (probs.double() * (1 - min(1e-5, 1e-4 / size) * order)).to(probs.dtype)
 
 
 def sharpened(probs: Tensor, backwards: bool) -> Tensor:
@@ -220,18 +217,20 @@ def _moved_probs(
 ) -> Tensor | None:
     """Probabilities moved, after those next to 0 and 1 are drawn in so that they can move too.
 
-    Rows that sum to 1 keep their sum, so that the two signs move every entry to either side.
+    Rows that sum to 1 keep their sum, so that the two signs move every entry to either side. With
+    ``keep_ties`` they move by a share of themselves: what is equal, or 0, stays so.
     """
     if probs is None:
         return None
     wide = probs.double()
     noise = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
-    total = wide.sum(-1, keepdim=True)
     if keep_ties:
         noise = noise.flatten()[torch.unique(probs, return_inverse=True)[1]]
-    wide = wide.clamp(2 * size, 1 - 2 * size)
-    if not keep_ties and probs.shape[-1] > 1 and ((total - 1).abs() < 1e-3).all():
-        wide = wide / wide.sum(-1, keepdim=True)
-        noise = noise - noise.mean(-1, keepdim=True)
-    moved: Tensor = (wide + sign * size * noise).clamp(0, 1).to(probs.dtype)
-    return moved
+        moved = wide * (1 - size + sign * size * noise)
+    else:
+        moved = wide.clamp(2 * size, 1 - 2 * size)
+        if probs.shape[-1] > 1 and ((wide.sum(-1) - 1).abs() < 1e-3).all():
+            moved = moved / moved.sum(-1, keepdim=True)
+            noise = noise - noise.mean(-1, keepdim=True)
+        moved = (moved + sign * size * noise).clamp(0, 1)
+    return moved.to(probs.dtype)

@@ -20,6 +20,7 @@ from pseudolabel.testing.cases import Case, nudged, sharpened, show
 from pseudolabel.testing.rules import Answer, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
+_ORDERS = 12  # random ones, beside the given one and its reverse
 # How far numbers are moved before an answer in a dtype is compared with float32's.
 _SIZES = {torch.float64: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
@@ -125,9 +126,13 @@ def ties(rule: LabelingRule, case: Case) -> None:
     backwards = rule.ties == "highest"
     answer = rule(case)
     _equal_samples_in_order(case, answer, backwards)
-    in_order = _out_of_order(rule, case, backwards)
-    # A trace decides too much where all else is zero, so it must not matter that it is.
-    if in_order is not None and _out_of_order(rule, case.drawn_in(), backwards):
+    # Rules rank single probabilities or whole rows; where it matters which, nothing is said.
+    assert case.probs is not None
+    in_order, same = (
+        rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)
+    )
+    late = in_order.chooses_as(same) and _breaks_ties(case, answer, in_order, backwards)
+    if late and rule.is_clear(case, keep_ties=True) and _by_index(rule, case, in_order):
         order = "more" if backwards else "less"
         change = f"the answer with ties, against that with every probability a trace {order} than"
         change += "\nthe one before it (samples in order, in each sample the classes in order)"
@@ -276,19 +281,6 @@ def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
         raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
 
 
-def _out_of_order(rule: LabelingRule, case: Case, backwards: bool) -> Answer | None:
-    """The answer with ties decided by index, if the rule decides them otherwise.
-
-    Rules rank single probabilities or whole rows: only who agrees with neither breaks ties.
-    """
-    assert case.probs is not None
-    answer = rule(case)
-    in_order = [rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)]
-    if not all(_breaks_ties(case, answer, other, backwards) for other in in_order):
-        return None
-    return in_order[0] if rule.is_clear(case, keep_ties=True) else None
-
-
 def _breaks_ties(case: Case, answer: Answer, in_order: Answer, backwards: bool) -> bool:
     """Whether something was taken although ties in order would take what comes before it.
 
@@ -309,6 +301,24 @@ def _breaks_ties(case: Case, answer: Answer, in_order: Answer, backwards: bool) 
         wanted = torch.cat([in_order.chosen[:, None], wanted], -1)
     first = (got != wanted).flatten().nonzero()[:, 0]
     return len(first) > 0 and bool(wanted.flatten()[first[-1 if backwards else 0]])
+
+
+def _by_index(rule: LabelingRule, case: Case, answer: Answer) -> bool:
+    """Whether the rule gives an answer in another order of the samples or classes: a tie decides.
+
+    Otherwise it was not a tie of these, but of what the rule made of them, up to rounding.
+    """
+    names, generator = list(range(case.num_classes))[::-1], torch.Generator().manual_seed(0)
+    ahead = torch.arange(case.num_samples)
+    orders = [ahead, ahead.flip(0)]
+    orders += [torch.randperm(case.num_samples, generator=generator) for _ in range(_ORDERS)]
+    for order in orders:
+        shuffled, back = case.shuffled(order.tolist()), order.argsort().tolist()
+        if rule(shuffled).shuffled(back).chooses_as(answer):
+            return True
+        if rule(shuffled.renamed(names)).renamed(names).shuffled(back).chooses_as(answer):
+            return True
+    return False
 
 
 def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
