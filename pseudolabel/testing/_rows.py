@@ -99,12 +99,13 @@ def prob_decoder(style: str, num_classes: int) -> Decoder:
     return Decoder(num_classes, lambda b: _shares([x % largest for x in b]))
 
 
-def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0) -> Decoder:
-    """A decoder for one label, lowest first; -1 comes last.
+def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0, heavy: int = 1) -> Decoder:
+    """A decoder for one label, lowest first; -1 comes last. Class 0 is `heavy` times as likely.
 
     With a pool it reads the byte that chose the row first: three in four labels follow the row.
     """
-    choices = [*range(num_classes), *([-1] if unlabelled else [])]
+    classes = list(range(num_classes))
+    choices = [*classes[:1] * heavy, *classes[1:], *([-1] if unlabelled else [])]
 
     def followed(b: bytes) -> list[float]:
         free = b[1] % 4 == 3

@@ -226,11 +226,10 @@ def _moved_probs(
     noise = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
     if keep_ties:
         noise = noise.flatten()[torch.unique(probs, return_inverse=True)[1]]
-        moved = wide * (1 - size + sign * size * noise)
-    else:
-        moved = wide.clamp(2 * size, 1 - 2 * size)
-        if probs.shape[-1] > 1 and ((wide.sum(-1) - 1).abs() < 1e-3).all():
-            moved = moved / moved.sum(-1, keepdim=True)
-            noise = noise - noise.mean(-1, keepdim=True)
-        moved = (moved + sign * size * noise).clamp(0, 1)
-    return moved.to(probs.dtype)
+        return (wide * (1 - size + sign * size * noise)).to(probs.dtype)
+    sums_to_1 = ((wide.sum(-1) - 1).abs() < 1e-3).all()
+    wide = wide.clamp(2 * size, 1 - 2 * size)
+    if sums_to_1 and probs.shape[-1] > 1:
+        wide = wide / wide.sum(-1, keepdim=True)
+        noise = noise - noise.mean(-1, keepdim=True)
+    return (wide + sign * size * noise).clamp(0, 1).to(probs.dtype)
