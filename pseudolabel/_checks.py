@@ -158,6 +158,12 @@ def check_device(name: str, x: Tensor, reference: Tensor) -> None:
         raise ValueError(f"{name}: expected a tensor on {reference.device}, got one on {x.device}")
 
 
+def check_has_values(name: str, x: Tensor) -> None:
+    """Checks that a tensor whose values decide the course of a computation has any."""
+    if x.device.type == "meta":
+        raise ValueError(f"{name}: expected a tensor with values, got one on the meta device")
+
+
 def check_option(name: str, value: object, choices: Sequence[str]) -> None:
     """Checks a string option against its choices."""
     if not isinstance(value, str):

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from pseudolabel._checks import check_floating, check_int, check_option, wrong_value
+from pseudolabel._checks import (
+    check_floating,
+    check_has_values,
+    check_int,
+    check_option,
+    wrong_value,
+)
 
 
 class ClusterHeads(nn.Module):
@@ -167,6 +173,7 @@ def select_head(losses: Tensor) -> int:
     check_floating("losses", losses, "H", finite=False)
     if losses.numel() == 0:
         wrong_value("losses", "the loss of at least one head", losses)
+    check_has_values("losses", losses)
     missing = torch.isnan(losses)
     if missing.all():
         wrong_value("losses", "at least one loss that is not NaN", losses)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from pseudolabel._checks import wrong_type, wrong_value
+from pseudolabel._checks import check_has_values, wrong_type, wrong_value
 
 
 def clustering_accuracy(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
@@ -127,6 +127,7 @@ def _apart(predicted: np.ndarray) -> np.ndarray:
 
 def _as_array(name: str, labels: Tensor | np.ndarray) -> np.ndarray:
     if isinstance(labels, Tensor) and not labels.dtype.is_floating_point:
+        check_has_values(name, labels)
         labels = labels.detach().cpu().numpy()
     if not isinstance(labels, (Tensor, np.ndarray)):
         wrong_type(name, "a tensor or NumPy array of integers, shape (N,)", labels)

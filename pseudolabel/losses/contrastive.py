@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -136,7 +137,12 @@ def _log_denominator(
 ) -> Tensor:
     """Log of the denominator ``(*heads, B)``; 0 for an anchor without any negative."""
     some = allowed.any(-1, keepdim=True)
-    with torch.autocast(units.device.type, enabled=False):
+    exact = (
+        nullcontext()
+        if units.device.type == "meta"
+        else torch.autocast(units.device.type, enabled=False)
+    )
+    with exact:
         exponents = (units @ units.mT) / temperature
     exponents = exponents.masked_fill(~allowed & some, -torch.inf)  # a row of -inf has NaN gradient
     if include_positive:

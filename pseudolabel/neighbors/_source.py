@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pseudolabel._checks import values_are_checked, wrong_type, wrong_value
+from pseudolabel._checks import check_has_values, values_are_checked, wrong_type, wrong_value
 
 _BLOCK_ELEMENTS = 2**18  # of features converted at a time
 
@@ -30,6 +30,8 @@ class Source:
             wrong_type(name, "a floating-point dtype", data)
         if data.ndim != 2 or 0 in data.shape:
             wrong_value(name, "shape (N, D) with at least one row and one dimension", data)
+        if isinstance(data, Tensor):
+            check_has_values(name, data)
         self.data = data
         first = self[0:1]
         self.device, self.dtype = first.device, first.dtype

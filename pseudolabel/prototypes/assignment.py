@@ -8,7 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pseudolabel._checks import check_device, check_floating, check_option, wrong_value
+from pseudolabel._checks import (
+    check_device,
+    check_floating,
+    check_has_values,
+    check_option,
+    wrong_value,
+)
 from pseudolabel._numerics import Rows, result_dtype, similarity_matrix, sort_descending, split_rows
 from pseudolabel.prototypes._counts import class_counts
 from pseudolabel.prototypes._exclusive import (
@@ -107,6 +113,8 @@ def assign(
     Every rule says which samples a cluster may take; the cluster then takes its nearest of them.
     """
     num_classes = similarity.shape[-2]
+    if assignment in ("greedy", "optimal"):
+        check_has_values("features", similarity)
     if assignment != "overlap":
         owner = _OWNERS[assignment](similarity, counts).unsqueeze(-2)
         clusters = torch.arange(num_classes, device=similarity.device).unsqueeze(-1)

@@ -12,6 +12,7 @@ from pseudolabel._checks import (
     check_axes,
     check_device,
     check_flag,
+    check_has_values,
     check_int,
     check_labels,
     check_probs,
@@ -155,6 +156,7 @@ def reliable_labels(
     )
     given, mask = votes.labels, votes.passed
     check_axes("labels", given, "N")
+    check_has_values("labels", given)
     num_classes = _number_of_classes(given, probs)
     if min_confidence is not None:
         check_real("min_confidence", min_confidence)

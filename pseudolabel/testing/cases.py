@@ -206,7 +206,7 @@ def _moved_rows(
     some = lengths[lengths > 0]
     if metric == "euclidean":
         lengths = torch.where(lengths > 0, lengths, some.median() if len(some) else 1.0)
-    noise = torch.from_numpy(rng.uniform(-1, 1, rows.shape))
+    noise: Tensor = torch.from_numpy(rng.uniform(-1, 1, rows.shape))
     if keep_ties:
         noise = noise[torch.unique(rows, dim=0, return_inverse=True)[1]]
     return (rows.double() + size * lengths * noise).to(rows.dtype)
@@ -223,7 +223,7 @@ def _moved_probs(
     if probs is None:
         return None
     wide = probs.double()
-    noise = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
+    noise: Tensor = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
     if keep_ties:
         noise = noise.flatten()[torch.unique(probs, return_inverse=True)[1]]
         return (wide * (1 - size + sign * size * noise)).to(probs.dtype)
