@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from pseudolabel._checks import (
+    check_device,
     check_floating,
     check_has_values,
     check_int,
@@ -96,8 +97,8 @@ class ClusterHeads(nn.Module):
 
         Raises:
             TypeError: If ``features`` is not a floating-point tensor.
-            ValueError: If its shape does not fit, or a batch of one meets batch normalisation in
-                training.
+            ValueError: If its shape or device does not fit, or a batch of one meets batch
+                normalisation in training.
         """
         check_floating("features", features, "*heads, B, D", finite=False)
         shared = features.dim() == 2
@@ -105,6 +106,7 @@ class ClusterHeads(nn.Module):
         if features.shape[-1] != self.in_features or not (shared or own):
             expected = f"shape (B, {self.in_features}) or ({self.num_heads}, B, {self.in_features})"
             wrong_value("features", expected, features)
+        check_device("features", features, self.weight1)
         if self.norm is not None and self.training and features.shape[-2] < 2:
             wrong_value("features", "two rows or more to normalise in training", features)
 

@@ -8,7 +8,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pseudolabel._checks import check_flag, check_int, check_probs, check_real, wrong_value
+from pseudolabel._checks import (
+    check_device,
+    check_flag,
+    check_int,
+    check_probs,
+    check_real,
+    wrong_value,
+)
 from pseudolabel._numerics import as_fraction
 from pseudolabel.types import Selection
 
@@ -145,11 +152,12 @@ class SelfAdaptiveThreshold(nn.Module):
 
         Raises:
             TypeError: If ``probs`` is not a floating-point tensor.
-            ValueError: If its shape or a value does not fit.
+            ValueError: If its shape, device or a value does not fit.
         """
         _check_batch(probs)
         if probs.shape[-1] != self.num_classes:
             wrong_value("probs", f"shape (B, {self.num_classes})", probs)
+        check_device("probs", probs, self.mean_probs)
         if self.training:
             self._update(probs)
         return _select(probs, self.thresholds, self.strict)

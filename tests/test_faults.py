@@ -4,25 +4,35 @@ import copy
 import multiprocessing
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
 import torch
 from strategies import gaussian
 from torch.testing import assert_close
 
+import pseudolabel
 from pseudolabel import (
     ClusterHeads,
     FixedThreshold,
     SelfAdaptiveThreshold,
+    adjusted_rand_index,
+    assign_labels,
+    class_prototypes,
+    clustering_accuracy,
     consistency_loss,
     double_softmax_cross_entropy,
     entropy_regularizer,
     label_confidence,
+    nearest_neighbors,
     nearest_prototype,
+    normalized_mutual_info,
     prototype_labels,
+    reliability_ratio,
     reliable_labels,
     reliable_mask,
     select_confident,
+    select_head,
     soft_contrastive_loss,
 )
 
@@ -30,6 +40,115 @@ from pseudolabel import (
 def assert_identical(actual, expected):
     """Equal values, dtypes and devices, in tuples and dicts too."""
     assert_close(actual, expected, rtol=0, atol=0)
+
+
+# --- every public operator, on one small problem --------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """Inputs of every kind that an operator takes."""
+
+    features: torch.Tensor
+    logits: torch.Tensor
+    probs: torch.Tensor
+    labels: torch.Tensor
+    graph: torch.Tensor
+
+
+def problem(seed=0):
+    features, logits = (
+        gaussian(seed + i, 40, size, dtype=torch.float32) for i, size in enumerate([8, 3])
+    )
+    graph = (torch.arange(40)[:, None] + torch.arange(1, 6)) % 40
+    probs = logits.mul(3).softmax(-1)
+    return Problem(
+        features, logits, probs, probs.argmax(-1) - (torch.arange(40) % 9 == 0).long(), graph
+    )
+
+
+def prototypes(p):
+    return class_prototypes(p.features, select_confident(p.probs, 5))
+
+
+def assigned(rule):
+    return lambda p: tuple(assign_labels(p.features, prototypes(p), 5, assignment=rule)[:4])
+
+
+# For every operator: a call, and its shape on meta (or the argument whose values it needs).
+OPERATORS = {
+    "select_confident": (lambda p: select_confident(p.probs, 5), (3, 5)),
+    "class_prototypes": (prototypes, (3, 8)),
+    "assign_labels": (lambda p: assign_labels(p.features, prototypes(p), 5).indices, (15,)),
+    "assign_labels, greedy": (assigned("greedy"), "features"),
+    "assign_labels, optimal": (assigned("optimal"), "features"),
+    "assign_labels, sequential": (lambda p: assigned("sequential")(p)[0], (15,)),
+    "assign_labels, nearest": (lambda p: assigned("nearest")(p)[0], (15,)),
+    "prototype_labels": (lambda p: prototype_labels(p.features, p.probs).similarity, (39,)),
+    "PseudoLabels.dense": (lambda p: prototype_labels(p.features, p.probs).dense(40), (40,)),
+    "PseudoLabels.multi_hot": (
+        lambda p: prototype_labels(p.features, p.probs).multi_hot(40),
+        (40, 3),
+    ),
+    "label_confidence": (
+        lambda p: label_confidence(prototype_labels(p.features, p.probs)),
+        (39,),
+    ),
+    "nearest_prototype": (lambda p: nearest_prototype(p.features, prototypes(p)), (40,)),
+    "nearest_neighbors": (lambda p: tuple(nearest_neighbors(p.features, 5)), "features"),
+    "reliability_ratio": (lambda p: reliability_ratio(p.labels, p.graph), (40,)),
+    "reliable_mask": (
+        lambda p: reliable_mask(p.features, p.labels, neighbors=p.graph, threshold=0.5),
+        (40,),
+    ),
+    "reliable_mask, searched": (
+        lambda p: reliable_mask(p.features, p.labels, k=5, threshold=0.3),
+        "features",
+    ),
+    "reliable_labels": (
+        lambda p: reliable_labels(p.features, p.labels, neighbors=p.graph, threshold=0.3).labels,
+        "labels",
+    ),
+    "double_softmax_cross_entropy": (
+        lambda p: double_softmax_cross_entropy(p.logits, p.labels),
+        (),
+    ),
+    "soft_contrastive_loss": (
+        lambda p: soft_contrastive_loss(p.probs, p.labels, p.probs.amax(-1)),
+        (),
+    ),
+    "consistency_loss": (lambda p: consistency_loss(p.logits, p.labels, p.probs.amax(-1)), ()),
+    "entropy_regularizer": (lambda p: entropy_regularizer(p.probs), ()),
+    "FixedThreshold": (lambda p: FixedThreshold(0.8)(p.probs).weights, (40,)),
+    "SelfAdaptiveThreshold": (
+        lambda p: SelfAdaptiveThreshold(3).to(p.probs.device)(p.probs).weights,
+        (40,),
+    ),
+    "select_head": (lambda p: select_head(p.logits[:, 0]), "losses"),
+    "clustering_accuracy": (
+        lambda p: clustering_accuracy(p.labels, p.probs.argmax(-1)),
+        "predicted",
+    ),
+    "normalized_mutual_info": (
+        lambda p: normalized_mutual_info(p.labels, p.probs.argmax(-1)),
+        "predicted",
+    ),
+    "adjusted_rand_index": (
+        lambda p: adjusted_rand_index(p.labels, p.probs.argmax(-1)),
+        "predicted",
+    ),
+}
+every_operator = pytest.mark.parametrize("name", OPERATORS)
+
+
+def asked(name, seed=0):
+    return OPERATORS[name][0](problem(seed))
+
+
+def test_no_operator_is_forgotten():
+    types = {"Neighbors", "PseudoLabels", "ReliableLabels", "Selection"}
+    reports = {"RecallReport", "ReliabilityReport"}
+    elsewhere = {"ClusterHeads", "InvertedLists", "NeighborBackend", "check_values"}  # below
+    assert set(pseudolabel.__all__) - types - reports - elsewhere <= set(OPERATORS)
 
 
 MODULES = {
@@ -147,36 +266,45 @@ def test_saved_state_is_loaded_onto_a_named_device(name, tmp_path, device):
     assert {x.device.type for x in module.state_dict().values()} == {device.type}
 
 
-def meta(*shape):
-    return torch.empty(*shape, device="meta")
+@every_module
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_on_another_device_is_an_error_that_changes_nothing(name, training):
+    for here, there in (("cpu", "meta"), ("meta", "cpu")):
+        module = used(name).to(here).train(training)
+        before = copy.deepcopy(module.state_dict())
+        with pytest.raises(ValueError, match=f"expected a tensor on {here}, got one on {there}"):
+            module(inputs(name).to(there))
+        if here == "cpu":
+            assert_identical(dict(module.state_dict()), dict(before))
 
 
-META = {
-    "select_confident": (lambda: select_confident(meta(9, 3), 2), (3, 2)),
-    "nearest_prototype": (lambda: nearest_prototype(meta(9, 4), meta(3, 4)), (9,)),
-    "prototype_labels": (lambda: prototype_labels(meta(9, 4), meta(9, 3)).indices, (9,)),
-    "entropy_regularizer": (lambda: entropy_regularizer(meta(9, 3)), ()),
-    "FixedThreshold": (lambda: FixedThreshold()(meta(9, 3)).weights, (9,)),
-    "SelfAdaptiveThreshold": (
-        lambda: SelfAdaptiveThreshold(3).to("meta").eval()(meta(9, 3)).targets,
-        (9,),
-    ),
-    "ClusterHeads": (lambda: ClusterHeads(2, 4, 3).to("meta")(meta(9, 4)), (2, 9, 3)),
-}
+@every_module
+def test_a_state_without_values_is_an_error_that_changes_nothing(name):
+    module, state = used(name), used(name).state_dict()
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(RuntimeError, match="Cannot copy out of meta tensor"):
+        module.load_state_dict({key: x.to("meta") for key, x in state.items()})
+    assert_identical(dict(module.state_dict()), dict(before))
 
 
-@pytest.mark.parametrize("name", META)
-def test_a_meta_tensor_gives_the_shape(name):
-    call, shape = META[name]
-    result = call()
-    assert result.is_meta
-    assert result.shape == shape
+@every_operator
+def test_a_meta_tensor_gives_the_shape_or_names_whose_values_are_needed(name):
+    call, expected = OPERATORS[name]
+    inputs = Problem(*(x.to("meta") for x in problem()))
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=f"^{expected}: .* got one on the meta device"):
+            call(inputs)
+    else:
+        result = call(inputs)
+        assert result.is_meta
+        assert result.shape == expected
 
 
-@pytest.mark.parametrize("assignment", ["optimal"])
-def test_a_search_over_values_cannot_run_on_meta(assignment):
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        prototype_labels(meta(9, 4), meta(9, 3), assignment=assignment)
+def test_heads_on_meta_give_the_shape():
+    for module in (ClusterHeads(2, 4, 3), ClusterHeads(2, 4, 3, norm="batch")):
+        result = module.to("meta")(torch.empty(9, 4, device="meta"))
+        assert result.is_meta
+        assert result.shape == (2, 9, 3)
 
 
 # --- copies --------------------------------------------------------------------------------------
@@ -196,13 +324,16 @@ def test_a_copy_shares_nothing(name, copied):
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_results_can_be_copied(copied):
-    features, probs = problem()
+    features, probs = problem().features, problem().probs
     labels = prototype_labels(features, probs)
     twin = copied(labels)
     assert type(twin) is type(labels)
     assert_identical(tuple(twin[:4]), tuple(labels[:4]))
     assert twin.metric == labels.metric
     assert_identical(label_confidence(twin), label_confidence(labels))
+    for result in (nearest_neighbors(features, 5), FixedThreshold()(probs)):
+        assert type(copied(result)) is type(result)
+        assert_identical(tuple(copied(result)), tuple(result))
     reliable = reliable_labels(features, labels.dense(len(features)), k=5, threshold=0.5)
     assert str(copied(reliable).report()) == str(reliable.report())
 
@@ -210,26 +341,13 @@ def test_results_can_be_copied(copied):
 # --- many at once --------------------------------------------------------------------------------
 
 
-def problem(seed=0):
-    features = gaussian(seed, 40, 8, dtype=torch.float32)
-    return features, gaussian(seed + 1, 40, 3, dtype=torch.float32).mul(3).softmax(-1)
-
-
-def all_at_once(seed):
-    """Everything that has no state, on one problem."""
-    features, probs = problem(seed)
-    labels = prototype_labels(features, probs, assignment="greedy")
-    dense = labels.dense(len(features))
-    mask = reliable_mask(features, dense, k=5, threshold=0.5)
-    return labels.indices, dense, mask, tuple(FixedThreshold(0.8)(probs))
-
-
-def test_threads_do_not_disturb_each_other():
-    alone = [all_at_once(seed) for seed in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(all_at_once, [*range(8)] * 3))
+@every_operator
+def test_threads_do_not_disturb_each_other(name):
+    alone = [asked(name, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: asked(name, seed % 4), range(12)))
     for seed, result in enumerate(together):
-        assert_identical(result, alone[seed % 8])
+        assert_identical(result, alone[seed % 4])
 
 
 def test_threads_may_share_a_threshold_that_only_selects():
@@ -241,58 +359,37 @@ def test_threads_may_share_a_threshold_that_only_selects():
             assert_identical(ours, theirs)
 
 
+def all_answers():
+    return {name: asked(name) for name in OPERATORS}
+
+
 def in_a_worker(pipe, module):
     torch.set_num_threads(1)
-    features = torch.arange(24.0).reshape(8, 3).sin()
-    probs = torch.arange(24.0).reshape(8, 3).cos().softmax(-1)
-    labels = prototype_labels(features, probs).dense(8).tolist()
-    pipe.send((labels, [x.tolist() for x in module(probs)]))
-    pipe.close()
+    results = {**all_answers(), "shared": tuple(module(problem().probs))}
+    torch.save(results, pipe)
 
 
-def test_a_spawned_worker_answers_the_same():
+def test_a_spawned_worker_answers_the_same(tmp_path):
     module = used("threshold").eval()
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    worker = context.Process(target=in_a_worker, args=(theirs, module))
+    worker = multiprocessing.get_context("spawn").Process(
+        target=in_a_worker, args=(tmp_path / "answers.pt", module)
+    )
     worker.start()
-    theirs.close()
-    remote = ours.recv()
-    worker.join(60)
+    worker.join(120)
     assert worker.exitcode == 0
-
-    class Here:
-        def send(self, result):
-            self.result = result
-
-        def close(self):
-            pass
-
-    here = Here()
-    in_a_worker(here, module)
-    assert remote == here.result
+    remote = torch.load(tmp_path / "answers.pt", weights_only=True)
+    assert_identical(remote, {**all_answers(), "shared": tuple(module(problem().probs))})
 
 
 # --- regions -------------------------------------------------------------------------------------
 
 
-def losses():
-    logits = gaussian(2, 12, 3, dtype=torch.float32)
-    labels = torch.arange(12) % 3
-    return torch.stack(
-        [
-            double_softmax_cross_entropy(logits, labels),
-            soft_contrastive_loss(logits.softmax(-1), labels),
-            consistency_loss(logits, labels),
-            entropy_regularizer(logits.softmax(-1)),
-        ]
-    )
-
-
-def test_autocast_changes_no_answer():
-    expected = (*all_at_once(0), losses())
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_identical((*all_at_once(0), losses()), expected)
+@every_operator
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_changes_no_answer(name, dtype):
+    expected = asked(name)
+    with torch.autocast("cpu", dtype=dtype):
+        assert_identical(asked(name), expected)
 
 
 def test_autocast_is_for_heads_as_for_any_linear_layer():
@@ -302,16 +399,19 @@ def test_autocast_is_for_heads_as_for_any_linear_layer():
     assert_close(half.float(), answer(module, "heads"), rtol=0.05, atol=0.05)
 
 
-def test_inference_mode_changes_no_answer():
-    expected = (*all_at_once(0), losses())
+@every_operator
+def test_inference_mode_changes_no_answer(name):
+    expected, inputs = asked(name), problem()
     with torch.inference_mode():
-        result = (*all_at_once(0), losses())
-    assert_identical(result, expected)
+        assert_identical(asked(name), expected)  # inputs made inside
+        assert_identical(OPERATORS[name][0](inputs), expected)  # and outside
+        inside = problem()
+    assert_identical(OPERATORS[name][0](inside), expected)
 
 
 def test_inputs_made_in_inference_mode_are_taken_outside_it():
     with torch.inference_mode():
-        features, probs = problem()
+        features, probs = problem().features, problem().probs
     labels = prototype_labels(features, probs)
     assert not labels.similarity.requires_grad
     module = used("threshold")

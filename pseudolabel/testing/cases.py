@@ -202,7 +202,7 @@ def _moved_rows(
     """Rows moved by a share of their own length; a zero row stays, unless it is just a point."""
     if rows is None:
         return None
-    lengths = rows.double().norm(dim=-1, keepdim=True)
+    lengths: Tensor = rows.double().norm(dim=-1, keepdim=True)
     some = lengths[lengths > 0]
     if metric == "euclidean":
         lengths = torch.where(lengths > 0, lengths, some.median() if len(some) else 1.0)
