@@ -100,20 +100,26 @@ def prob_decoder(style: str, num_classes: int) -> Decoder:
 
 
 def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0, heavy: int = 1) -> Decoder:
-    """A decoder for one label, lowest first; -1 comes last. Class 0 is `heavy` times as likely.
+    """A decoder for one label, lowest first. Class 0 is `heavy` times as likely as another.
 
     With a pool it reads the byte that chose the row first: three in four labels follow the row.
     """
     classes = list(range(num_classes))
-    choices = [*classes[:1] * heavy, *classes[1:], *([-1] if unlabelled else [])]
+    classes = classes[:1] * heavy + classes[1:]
+
+    def free(byte: int) -> int:
+        # The same bytes mean -1 for any number of classes, so that cases lose classes one by one.
+        if not classes or (unlabelled and byte % 4 == 3):
+            return -1
+        label: int = _of(classes, byte // 4)
+        return label
 
     def followed(b: bytes) -> list[float]:
-        free = b[1] % 4 == 3
-        return [float(_of(choices, b[1] // 4) if free else b[0] % pool % num_classes)]
+        return [float(free(b[1] // 4) if b[1] % 4 == 3 else b[0] % pool % num_classes)]
 
     if pool and num_classes:
         return Decoder(2, followed)
-    return Decoder(1, lambda b: [float(_of(choices, b[0]))])
+    return Decoder(1, lambda b: [float(free(b[0]))])
 
 
 def _of(choices: tuple[float, ...] | list[int] | list[list[float]], byte: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
