@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
+from pseudolabel.testing._ties import breaks_ties, by_index, equal_samples_in_order
 from pseudolabel.testing.cases import Case, nudged, sharpened, show
 from pseudolabel.testing.rules import Answer, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
-_ORDERS = 12  # random ones, beside the given one and its reverse
 # How far numbers are moved before an answer in a dtype is compared with float32's.
 _SIZES = {torch.float64: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
@@ -125,14 +125,14 @@ def ties(rule: LabelingRule, case: Case) -> None:
     """Equal samples and equal classes are taken by index, in the order that the rule promises."""
     backwards = rule.ties == "highest"
     answer = rule(case)
-    _equal_samples_in_order(case, answer, backwards)
+    equal_samples_in_order(case, answer, backwards)
     # Rules rank single probabilities or whole rows; where it matters which, nothing is said.
     assert case.probs is not None
     in_order, same = (
         rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)
     )
-    late = in_order.chooses_as(same) and _breaks_ties(case, answer, in_order, backwards)
-    if late and rule.is_clear(case, keep_ties=True) and _by_index(rule, case, in_order):
+    late = in_order.chooses_as(same) and breaks_ties(case, answer, in_order, backwards)
+    if late and rule.is_clear(case, keep_ties=True) and by_index(rule, case, in_order):
         order = "more" if backwards else "less"
         change = f"the answer with ties, against that with every probability a trace {order} than"
         change += "\nthe one before it (samples in order, in each sample the classes in order)"
@@ -279,61 +279,6 @@ def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
         side = "should be" if verdict.must[sample] else "should not be"
         expected = f"{verb}: {show(verdict.must)}\nsample {sample} {side} {verb}"
         raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
-
-
-def _breaks_ties(case: Case, answer: Answer, in_order: Answer, backwards: bool) -> bool:
-    """Whether something was taken although ties in order would take what comes before it.
-
-    Ties decide who is chosen; where they decide how many, a threshold follows the numbers, as
-    weights do that are relative to the spread of a batch. Targets may differ where they do not tie.
-    """
-    if answer.chosen.sum() != in_order.chosen.sum():
-        return False
-    got, wanted = answer.given, in_order.given
-    if answer.weights is not None:
-        assert case.probs is not None
-        both = torch.stack([got, wanted], -1)
-        values = case.probs.gather(-1, both.clamp(min=0))
-        tied = (both < 0).any(-1) | (values[..., 0] == values[..., 1])
-        classes = torch.arange(case.num_classes)
-        got, wanted = torch.where(tied, got, wanted)[:, None] == classes, wanted[:, None] == classes
-        got = torch.cat([answer.chosen[:, None], got], -1)
-        wanted = torch.cat([in_order.chosen[:, None], wanted], -1)
-    first = (got != wanted).flatten().nonzero()[:, 0]
-    return len(first) > 0 and bool(wanted.flatten()[first[-1 if backwards else 0]])
-
-
-def _by_index(rule: LabelingRule, case: Case, answer: Answer) -> bool:
-    """Whether the rule gives an answer in another order of the samples or classes: a tie decides.
-
-    Otherwise it was not a tie of these, but of what the rule made of them, up to rounding.
-    """
-    names, generator = list(range(case.num_classes))[::-1], torch.Generator().manual_seed(0)
-    ahead = torch.arange(case.num_samples)
-    orders = [ahead, ahead.flip(0)]
-    orders += [torch.randperm(case.num_samples, generator=generator) for _ in range(_ORDERS)]
-    for order in orders:
-        shuffled, back = case.shuffled(order.tolist()), order.argsort().tolist()
-        if rule(shuffled).shuffled(back).chooses_as(answer):
-            return True
-        if rule(shuffled.renamed(names)).renamed(names).shuffled(back).chooses_as(answer):
-            return True
-    return False
-
-
-def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
-    """Of two equal samples, the later one is chosen only if the earlier one is."""
-    rows = torch.cat(list(case.inputs.values()), -1)
-    for first in range(len(rows)):
-        for later in range(first + 1, len(rows)):
-            served, waiting = (later, first) if backwards else (first, later)
-            if (
-                torch.equal(rows[first], rows[later])
-                and answer.chosen[waiting]
-                and not answer.chosen[served]
-            ):
-                expected = f"samples {first} and {later} are equal: {served} is chosen first"
-                raise LawViolation("ties", case, expected, str(answer))
 
 
 def _drawn_from_random_state() -> tuple[object, ...]:
