@@ -19,7 +19,15 @@ FEATURE_STYLES = (
     "clustered",
     "norms",
 )
-PROB_STYLES = ("weights", "ties", "one_hot", "uniform", "saturated", "near_ties")
+PROB_STYLES = (
+    "weights",
+    "ties",
+    "one_hot",
+    "uniform",
+    "saturated",
+    "near_ties",
+    "imbalanced",
+)
 
 _FACTORS = (1.0, 2.0, 4.0, -1.0, 0.5)
 _NORMS = (1.0, 10.0, 0.1, 1e3, 1e-3)
@@ -85,22 +93,33 @@ def prob_decoder(style: str, num_classes: int) -> Decoder:
         return Decoder(
             num_classes, lambda b: [(1 + _signed(x % 5) * 2.0**-24) / num_classes for x in b]
         )
+    if style == "imbalanced":
+        return Decoder(num_classes + 1, _drawn_to_the_first)
     largest = 4 if style == "ties" else 100
     return Decoder(num_classes, lambda b: _shares([x % largest for x in b]))
 
 
-def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0) -> Decoder:
-    """A decoder for one label, lowest first; -1 comes last.
+def label_decoder(num_classes: int, *, unlabelled: bool, pool: int = 0, heavy: int = 1) -> Decoder:
+    """A decoder for one label, lowest first. Class 0 is `heavy` times as likely as another.
 
     With a pool it reads the byte that chose the row first: three in four labels follow the row.
     """
-    choices = [*range(num_classes), *([-1] if unlabelled else [])]
+    classes = list(range(num_classes))
+    classes = classes[:1] * heavy + classes[1:]
+
+    def free(byte: int) -> int:
+        # The same bytes mean -1 for any number of classes, so that cases lose classes one by one.
+        if not classes or (unlabelled and byte % 4 == 3):
+            return -1
+        label: int = _of(classes, byte // 4)
+        return label
 
     def followed(b: bytes) -> list[float]:
-        free = b[1] % 4 == 3
-        return [float(_of(choices, b[1] // 4) if free else b[0] % pool % num_classes)]
+        return [float(free(b[1] // 4) if b[1] % 4 == 3 else b[0] % pool % num_classes)]
 
-    return Decoder(2, followed) if pool else Decoder(1, lambda b: [float(_of(choices, b[0]))])
+    if pool and num_classes:
+        return Decoder(2, followed)
+    return Decoder(1, lambda b: [float(free(b[0]))])
 
 
 def _of(choices: tuple[float, ...] | list[int] | list[list[float]], byte: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -114,6 +133,12 @@ def _signed(x: int) -> int:
 
 def _decimals(row: bytes) -> list[float]:
     return [_signed(x % 199) / 10 for x in row]
+
+
+def _drawn_to_the_first(row: bytes) -> list[float]:
+    """Seven rows in eight are of class 0, so that others run short or empty."""
+    first, *others = [x % 100 for x in row[1:]]
+    return _shares([first + 100 * (row[0] % 8 > 0), *others])
 
 
 def _shares(weights: list[int]) -> list[float]:

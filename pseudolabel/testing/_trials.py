@@ -47,7 +47,9 @@ class Styles(NamedTuple):
 ALL = Styles()
 TIED = Styles(("decimals", "duplicates", "grid"), (*PROB_STYLES[:5],))
 # Ties are rare here: where the answer hangs on one, laws about clear numbers learn nothing.
-CLEAR = Styles(("decimals", "clustered", "decimals", "low_rank", "norms"), ("weights",), True)
+CLEAR = Styles(
+    ("decimals", "clustered", "decimals", "low_rank", "norms"), ("weights", "imbalanced"), True
+)
 PLAIN = Styles(("decimals", "grid", "clustered", "low_rank"), ("weights", "weights", "ties"), True)
 
 

@@ -80,7 +80,9 @@ class Case:
             labels=None if self.labels is None else self.labels[where],
         )
 
-    def moved(self, seed: int, sign: int, size: float, *, keep_ties: bool = False) -> Case:
+    def moved(
+        self, metric: str | None, seed: int, sign: int, size: float, *, keep_ties: bool = False
+    ) -> Case:
         """Every float moved a little; with ``keep_ties`` what is equal stays equal.
 
         The two signs move in opposite directions, so a tie that one of them breaks in one way the
@@ -89,7 +91,7 @@ class Case:
         rng = np.random.default_rng(seed)
         return replace(
             self,
-            features=_moved_rows(self.features, rng, sign * size, keep_ties),
+            features=_moved_rows(self.features, metric, rng, sign * size, keep_ties),
             probs=_moved_probs(self.probs, rng, sign, size, keep_ties),
         )
 
@@ -116,12 +118,27 @@ def rename(labels: Tensor, names: Sequence[int]) -> Tensor:
 
 
 def nudged(probs: Tensor, backwards: bool) -> Tensor:
-    """Every entry a trace below the one before it, so that ties are decided by index."""
+    """Every entry a trace below the one before it, so that ties are decided by index.
+
+    A share of itself: where a class has no probability at all, a trace of it would be everything.
+    """
     size = probs.shape[-2] * probs.shape[-1]
     order = torch.arange(size, dtype=torch.float64).reshape(probs.shape[-2:])
-    trace = min(1e-5, 1e-4 / size)
-    order = order if backwards else size - 1 - order
-    return ((1 - 2 * size * trace) * probs.double() + trace * (order + 0.5)).to(probs.dtype)
+    order = order.flip(0, 1) if backwards else order
+    return (probs.double() * (1 - min(1e-5, 1e-4 / size) * order)).to(probs.dtype)
+
+
+def sharpened(probs: Tensor, backwards: bool) -> Tensor:
+    """Every row a trace surer than the one after it, and in each row the first classes likelier.
+
+    Ties are decided by index for rules that rank whole rows, by their entropy for one.
+    """
+    num_samples, num_classes = probs.shape[-2:]
+    surer = torch.arange(num_samples, 0, -1, dtype=torch.float64) / num_samples
+    likelier = torch.arange(num_classes, dtype=torch.float64).flip(0)
+    surer, likelier = (surer.flip(0), likelier.flip(0)) if backwards else (surer, likelier)
+    wide = (probs.double() - 1 / num_classes) * (1 - 2e-3 + 1e-3 * surer.unsqueeze(-1))
+    return (wide + 1 / num_classes + 3e-7 * (likelier - likelier.mean())).to(probs.dtype)
 
 
 def show(x: object) -> str:
@@ -146,9 +163,10 @@ def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_t
     if metric == "euclidean":
         scale = torch.maximum(lengths, lengths.unsqueeze(-1))
     else:
-        if (lengths == 0).sum() > 0:
+        some = lengths > 0
+        if (~some).any() and not keep_ties:
             return False
-        rows, scale = rows / lengths.unsqueeze(-1), torch.ones(1, dtype=torch.float64)
+        rows, scale = rows[some] / lengths[some, None], torch.ones(1, dtype=torch.float64)
     apart = (rows.unsqueeze(1) - rows).norm(dim=-1)
     return not (apart <= size * scale).fill_diagonal_(False).any()
 
@@ -179,15 +197,16 @@ def _places(probs: Tensor) -> Tensor:
 
 
 def _moved_rows(
-    rows: Tensor | None, rng: np.random.Generator, size: float, keep_ties: bool
+    rows: Tensor | None, metric: str | None, rng: np.random.Generator, size: float, keep_ties: bool
 ) -> Tensor | None:
-    """Rows moved by a share of their own length."""
+    """Rows moved by a share of their own length; a zero row stays, unless it is just a point."""
     if rows is None:
         return None
     lengths: Tensor = rows.double().norm(dim=-1, keepdim=True)
     some = lengths[lengths > 0]
-    lengths = torch.where(lengths > 0, lengths, some.median() if len(some) else 1.0)
-    noise = torch.from_numpy(rng.uniform(-1, 1, rows.shape))
+    if metric == "euclidean":
+        lengths = torch.where(lengths > 0, lengths, some.median() if len(some) else 1.0)
+    noise: Tensor = torch.from_numpy(rng.uniform(-1, 1, rows.shape))
     if keep_ties:
         noise = noise[torch.unique(rows, dim=0, return_inverse=True)[1]]
     return (rows.double() + size * lengths * noise).to(rows.dtype)
@@ -196,14 +215,21 @@ def _moved_rows(
 def _moved_probs(
     probs: Tensor | None, rng: np.random.Generator, sign: int, size: float, keep_ties: bool
 ) -> Tensor | None:
-    """Probabilities drawn in from 0 and 1, so that they can move either way, and moved."""
+    """Probabilities moved, after those next to 0 and 1 are drawn in so that they can move too.
+
+    Rows that sum to 1 keep their sum, so that the two signs move every entry to either side. With
+    ``keep_ties`` they move by a share of themselves: what is equal, or 0, stays so.
+    """
     if probs is None:
         return None
-    noise = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
+    wide = probs.double()
+    noise: Tensor = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
     if keep_ties:
         noise = noise.flatten()[torch.unique(probs, return_inverse=True)[1]]
-    moved = (1 - 2 * size) * probs.double() + size * (1 + sign * noise)
-    total = probs.double().sum(-1, keepdim=True)
-    if not keep_ties and probs.shape[-1] > 1 and ((total - 1).abs() < 1e-3).all():
-        moved = moved / moved.sum(-1, keepdim=True)
-    return moved.to(probs.dtype)
+        return (wide * (1 - size + sign * size * noise)).to(probs.dtype)
+    sums_to_1 = ((wide.sum(-1) - 1).abs() < 1e-3).all()
+    wide = wide.clamp(2 * size, 1 - 2 * size)
+    if sums_to_1 and probs.shape[-1] > 1:
+        wide = wide / wide.sum(-1, keepdim=True)
+        noise = noise - noise.mean(-1, keepdim=True)
+    return (wide + sign * size * noise).clamp(0, 1).to(probs.dtype)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
 from pseudolabel.testing._random_state import drawn_from_random_state, random_state
-from pseudolabel.testing.cases import Case, nudged, show
+from pseudolabel.testing._ties import breaks_ties, by_index, equal_samples_in_order
+from pseudolabel.testing.cases import Case, nudged, sharpened, show
 from pseudolabel.testing.rules import Answer, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
@@ -65,9 +66,12 @@ def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> 
 
 def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> None:
     """Renaming the classes renames the answer and changes nothing else."""
+    if rule.kind == "selection" and case.num_samples == 1 and not rule.per_sample:
+        return  # relative to the batch, a single sample is of no class
     renamed = ", ".join(f"{c} -> {name}" for c, name in enumerate(names))
     expected = rule(case).renamed(names)
-    _compare("class_permutation", rule, case, case.renamed(names), expected, f"classes {renamed}")
+    change = f"classes {renamed}"
+    _compare("class_permutation", rule, case, case.renamed(names), expected, change)
 
 
 def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> None:
@@ -121,18 +125,18 @@ def ties(rule: LabelingRule, case: Case) -> None:
     """Equal samples and equal classes are taken by index, in the order that the rule promises."""
     backwards = rule.ties == "highest"
     answer = rule(case)
-    if rule.kind == "labels":
-        _equal_samples_in_order(case, answer, backwards)
+    equal_samples_in_order(case, answer, backwards)
+    # Rules rank single probabilities or whole rows; where it matters which, nothing is said.
     assert case.probs is not None
-    in_order = replace(case, probs=nudged(case.probs, backwards))
-    got = rule(in_order)
-    # Ties decide who is chosen; where they decide how many, a threshold follows the numbers.
-    as_many = got.chosen.sum() == answer.chosen.sum()
-    if not got.same(answer) and as_many and rule.is_clear(case, keep_ties=True):
+    in_order, same = (
+        rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)
+    )
+    late = in_order.chooses_as(same) and breaks_ties(case, answer, in_order, backwards)
+    if late and rule.is_clear(case, keep_ties=True) and by_index(rule, case, in_order):
         order = "more" if backwards else "less"
         change = f"the answer with ties, against that with every probability a trace {order} than"
         change += "\nthe one before it (samples in order, in each sample the classes in order)"
-        _differ("ties", case, got, answer, change)
+        _differ("ties", case, in_order, answer, change)
 
 
 def heads(rule: LabelingRule, case: Case) -> None:
@@ -253,9 +257,8 @@ def _alike(
     """Compares with another form of the same inputs, which the rule may decline in any way."""
     expected = rule(case)
     try:
-        got = rule.read(
-            rule.function(*other.inputs.values()), other
-        )  # a copy has strides of its own
+        # Not a copy: that would have strides of its own.
+        got = rule.read(rule.function(*other.inputs.values()), other)
     except LawViolation:
         raise
     except Exception:
@@ -276,23 +279,6 @@ def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
         side = "should be" if verdict.must[sample] else "should not be"
         expected = f"{verb}: {show(verdict.must)}\nsample {sample} {side} {verb}"
         raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")
-
-
-def _equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:
-    """Of two equal samples, the later one is labelled only if the earlier one is."""
-    assert case.features is not None
-    assert case.probs is not None
-    rows = torch.cat([case.features, case.probs], -1)
-    for first in range(len(rows)):
-        for later in range(first + 1, len(rows)):
-            served, waiting = (later, first) if backwards else (first, later)
-            if (
-                torch.equal(rows[first], rows[later])
-                and answer.chosen[waiting]
-                and not answer.chosen[served]
-            ):
-                expected = f"samples {first} and {later} are equal: {served} is labelled first"
-                raise LawViolation("ties", case, expected, str(answer))
 
 
 def _indented(case: Case) -> str:

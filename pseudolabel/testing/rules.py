@@ -53,6 +53,10 @@ class Answer(NamedTuple):
             return True
         return bool(((self.weights - other.weights).abs() <= _SAME_WEIGHT).all())
 
+    def chooses_as(self, other: Answer) -> bool:
+        """Whether two answers agree in targets and in who is chosen, whatever the weights."""
+        return torch.equal(self.given, other.given) and torch.equal(self.chosen, other.chosen)
+
     def shuffled(self, order: Sequence[int]) -> Answer:
         """The answer to the shuffled case, if sample order means nothing."""
         axis, index = (-2 if self.kind == "labels" else -1), torch.tensor(order)
@@ -203,7 +207,8 @@ class LabelingRule:
         for seed in range(_TRIALS):
             for sign in (1, -1):
                 try:
-                    after = self(case.moved(seed, sign, size, keep_ties=keep_ties))
+                    moved = case.moved(self.metric, seed, sign, size, keep_ties=keep_ties)
+                    after = self(moved)
                 except Exception:
                     return False
                 if not after.same(before):

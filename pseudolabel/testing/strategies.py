@@ -41,9 +41,14 @@ def _different(place: int) -> bytes:
     return np.random.default_rng(place).bytes(256)
 
 
+def _heavy(draw: st.DrawFn) -> int:
+    """How much more often than the others the first class occurs."""
+    return draw(st.sampled_from([1, 1, 1, 5]))
+
+
 def _classes_present(draw: st.DrawFn, num_classes: int) -> int:
-    """How many of the classes occur: often all, sometimes one, sometimes some are missing."""
-    return draw(st.sampled_from([num_classes, num_classes, max(1, num_classes - 1), 1]))
+    """How many of the classes occur: often all, sometimes one, some or none."""
+    return draw(st.sampled_from([*[num_classes] * 4, max(1, num_classes - 1), 1, 0]))
 
 
 @st.composite
@@ -98,7 +103,8 @@ def probabilities(
         num_classes: K.
         heads: Leading dimensions.
         styles: Some of `PROB_STYLES`: shares of small integers, shares with many ties, one-hot and
-            uniform rows, softmaxes that reach 0 and 1, values a last place of a float32 apart.
+            uniform rows, softmaxes that reach 0 and 1, values a last place of a float32 apart, and
+            classes that run short beside one that does not.
         dtype: The dtype to round to.
 
     Returns:
@@ -127,7 +133,7 @@ def labels(
     heads: tuple[int, ...] = (),
     unlabelled: bool = True,
 ) -> Tensor:
-    """Draws int64 labels ``(*heads, N)``: all classes, some missing or one alone, and -1.
+    """Draws int64 labels ``(*heads, N)``: all classes, a common one, some missing or all, and -1.
 
     Args:
         draw: Given by Hypothesis.
@@ -146,7 +152,9 @@ def labels(
         ...     assert ((y >= -1) & (y < 3)).all()
         >>> test()
     """
-    decoder = label_decoder(_classes_present(draw, num_classes), unlabelled=unlabelled)
+    present = _classes_present(draw, num_classes)
+    present = present if unlabelled else max(1, present)
+    decoder = label_decoder(present, unlabelled=unlabelled, heavy=_heavy(draw))
     shape = (*heads, num_samples)
     drawn = draw(_rows(decoder, prod(shape)))
     return torch.tensor(drawn).long().reshape(shape)
@@ -250,7 +258,9 @@ def cases(
     else:
         present = _classes_present(draw, num_classes)
         pool = parts["features"][0].pool if draw(st.booleans()) else 0
-        parts["labels"] = [label_decoder(present, unlabelled=True, pool=pool)] * width
+        parts["labels"] = [
+            label_decoder(present, unlabelled=True, pool=pool, heavy=_heavy(draw))
+        ] * width
     size = sum(decoder.size for decoders in parts.values() for decoder in decoders)
     sample = st.binary(min_size=size, max_size=size)
     floor = draw(st.sampled_from([least, (least + most) // 2]))

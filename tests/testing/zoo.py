@@ -149,6 +149,14 @@ def one_in_ten_dropped(features, labels):
     return consistent(features, labels) & (torch.rand(len(labels)) > 0.1)
 
 
+def all_kept_where_nothing_is_labelled(features, labels):
+    return labels >= 0 if (labels >= 0).any() else torch.ones_like(labels, dtype=torch.bool)
+
+
+def strides_ignored(features, labels):
+    return torch.as_strided(labels, labels.shape, (1,)) >= 0
+
+
 def larger_thresholds_keep_more(features, labels, threshold=0.5):
     return (votes(labels, neighbours(features, 3)) >= 3 * (1 - threshold)) & (labels >= 0)
 
@@ -245,6 +253,10 @@ MASKS = [
     Entry("stale graph", StaleGraph(), "mask", ("sample_permutation",)),
     Entry("batch size decides", batch_size_decides, "mask", ("literal",), MASK),
     Entry("another rule in half precision", in_half_a_different_rule, "mask", ("dtypes",)),
+    Entry(
+        "kept where nothing is labelled", all_kept_where_nothing_is_labelled, "mask", ("ignored",)
+    ),
+    Entry("strides ignored", strides_ignored, "mask", ("layout",)),
     Entry("global randomness", one_in_ten_dropped, "mask", ("determinism",)),
     Entry(
         "not monotone",
@@ -354,6 +366,43 @@ def unnormalised_mean(features, probs):
     return hot.scatter(0, top_of((rows.unsqueeze(1) * middle).sum(-1), share), True)
 
 
+def nearest_mean_of_members(features, probs):
+    """The mean of an empty class is NaN, which argmax takes for the largest."""
+    labels, rows = probs.argmax(-1), normalize(features.double(), dim=-1)
+    means = torch.stack([rows[labels == c].mean(0) for c in range(probs.shape[-1])])
+    return (rows.unsqueeze(1) * means).sum(-1).argmax(-1)
+
+
+def divided_by_the_norm(features, probs):
+    """A zero row becomes NaN, and so do the prototypes it is part of."""
+    rows, share = features / features.norm(dim=-1, keepdim=True), len(probs) // probs.shape[-1]
+    if share == 0:
+        raise ValueError("fewer samples than classes")
+    middle = normalize(rows[top_of(probs, max(1, share // 2))].mean(0), dim=-1)
+    hot = torch.zeros(probs.shape, dtype=torch.bool)
+    return hot.scatter(0, top_of((rows.unsqueeze(1) * middle).sum(-1), share), True)
+
+
+def balanced_by_sinkhorn(features, probs):
+    """Ties of what it makes of the probabilities are nobody's to break."""
+    shares = probs.double() + 1e-6
+    for _ in range(20):
+        shares = shares / shares.sum(0)
+        shares = shares / shares.sum(-1, keepdim=True)
+    return shares.argmax(-1)
+
+
+def nearest_soft_mean(features, probs):
+    rows, weights = normalize(features.double(), dim=-1), probs.double()
+    means = (weights.mT @ rows) / weights.sum(0).unsqueeze(-1).clamp(min=1e-12)
+    return (rows.unsqueeze(1) * normalize(means, dim=-1)).sum(-1).argmax(-1)
+
+
+def seeds_everything(features, probs):
+    torch.manual_seed(0)
+    return probs.argmax(-1)
+
+
 class BufferReturned:
     """Writes every answer into one tensor and returns that."""
 
@@ -389,6 +438,17 @@ LABELLINGS = [
     ),
     Entry("argmax", by_argmax, "labels", (), {"exclusive": True}),
     Entry("balanced argmax", balanced, "labels", (), {"at_most": quarter, "exclusive": True}),
+    Entry("balanced by Sinkhorn", balanced_by_sinkhorn, "labels", (), {"exclusive": True}),
+    Entry("nearest soft mean", nearest_soft_mean, "labels", (), {"metric": "cosine"}),
+    Entry("empty class", nearest_mean_of_members, "labels", ("class_permutation",)),
+    Entry(
+        "NaN for zero rows",
+        divided_by_the_norm,
+        "labels",
+        ("reference",),
+        {"metric": "cosine", "reference": shared},
+    ),
+    Entry("seeds everything", seeds_everything, "labels", ("determinism",)),
     Entry(
         "unstable ties of the most confident",
         partial(shared, order=lambda p, n: p.topk(n, dim=0).indices),
@@ -478,6 +538,30 @@ def best_per_class(probs, *, most=2):
     return targets, weights
 
 
+def standardised(probs):
+    """Weights relative to the spread of the batch (SoftMatch), however small that is."""
+    confidence = probs.double().amax(-1)
+    below = (confidence - confidence.mean()).clamp(max=0)
+    spread = (confidence.var(correction=0) / 2).clamp(min=1e-12)
+    return probs.argmax(-1), (-(below**2) / spread).exp()
+
+
+def aligned(probs):
+    """Classes that are predicted too often count less (distribution alignment)."""
+    shares = (probs.double() + 1e-6) / (probs.double() + 1e-6).mean(0)
+    shares = shares / shares.sum(-1, keepdim=True)
+    return shares.argmax(-1), (shares.amax(-1) > 0.6).float()
+
+
+def surest_half(probs, *, order=stable_order):
+    """The half of the least entropy: it ranks rows, not single probabilities."""
+    wide = probs.double()
+    entropy = -(wide * wide.clamp(min=1e-12).log()).sum(-1)
+    weights = torch.zeros(len(probs))
+    weights[order(-entropy)[: max(1, len(probs) // 2)]] = 1
+    return probs.argmax(-1), weights
+
+
 class MovingThreshold:
     """Its threshold follows what it has seen, although asked for one answer a batch."""
 
@@ -498,17 +582,6 @@ def last_of_equal_classes(probs):
     return targets, (probs.amax(-1) >= 0.5).float()
 
 
-def seeding(probs):
-    """Right, and yet everybody else's random numbers start anew."""
-    torch.manual_seed(0)
-    return fixed(probs)
-
-
-def as_if_in_order(probs):
-    """Reads the numbers as they lie in memory, whatever the strides say."""
-    return fixed(torch.as_strided(probs, probs.shape, (probs.shape[1], 1)))
-
-
 FIXED = {"threshold": 0.9, "strict": False, "per_sample": True}
 SELECTIONS = [
     Entry("fixed", fixed, "selection", (), {**FIXED, "threshold_argument": "threshold"}),
@@ -516,11 +589,19 @@ SELECTIONS = [
     Entry("soft weights", soft, "selection", (), {"per_sample": True}),
     Entry("relative to the commonest class", relative, "selection", (), {"reference": relative}),
     Entry("best two of a class", best_per_class, "selection", (), {"at_most": 2}),
+    Entry("above 0.6", partial(fixed, threshold=0.6, strict=True), "selection"),
+    Entry("standardised weights", standardised, "selection"),
+    Entry("aligned", aligned, "selection"),
+    Entry("surest half", surest_half, "selection"),
+    Entry(
+        "surest half, ties to the last",
+        partial(surest_half, order=lambda x: len(x) - 1 - stable_order(x.flip(0))),
+        "selection",
+        ("ties",),
+    ),
     Entry("strict for loose", partial(fixed, strict=True), "selection", ("literal",), FIXED),
     Entry("fixed in half precision", lambda p: fixed(p.half()), "selection", ("literal",), FIXED),
     Entry("relative to class 0", relative_to_the_wrong_class, "selection", ("class_permutation",)),
-    Entry("seeds for all", seeding, "selection", ("determinism",), FIXED),
-    Entry("blind to strides", as_if_in_order, "selection", ("layout",), FIXED),
     Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
     Entry("the batch decides", above_the_mean, "selection", ("per_sample",), {"per_sample": True}),
     Entry("last of equal classes", last_of_equal_classes, "selection", ("ties",)),
