@@ -29,8 +29,6 @@ import pseudolabel as pl
 from pseudolabel import distributed
 
 CLASSES = 10
-MARKS = ("<!-- measured -->", "<!-- /measured -->")
-PAGE = Path(__file__).parent.parent / "docs" / "distributed.md"
 OPERATORS = ("prototype_labels", "nearest_neighbors", "reliable_mask, given neighbours")
 
 

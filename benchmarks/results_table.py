@@ -1,10 +1,11 @@
 """The tables of the results, recomputed from the raw files: mean and deviation over the seeds.
 
     python benchmarks/results_table.py benchmarks/results/digits.jsonl
-    python benchmarks/results_table.py benchmarks/results/digits.jsonl --into docs/results.md
+    python benchmarks/results_table.py benchmarks/results/plug-in.json --into docs/plug-in.md
 
-With ``--into`` the table replaces what stands between the lines ``<!-- NAME -->`` and
-``<!-- /NAME -->`` of a document, where NAME is that of the raw file, digits; with ``--check`` too,
+A .jsonl file is one of runs of the pipelines; of others the benchmark that wrote them knows how to
+make a table. With ``--into`` it replaces what stands between the lines ``<!-- NAME -->`` and
+``<!-- /NAME -->`` of a document, where NAME is that of the raw file, plug-in; with ``--check`` too,
 nothing is written, and a document that says something else is an error.
 """
 
@@ -14,12 +15,20 @@ import json
 import re
 import statistics
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 METRICS = ("accuracy", "nmi", "ari")
+WRITTEN_BY = {
+    "distributed": "distributed",
+    "estimator": "estimator",
+    "imbalance-digits": "imbalance",
+    "imbalance-fashion-mnist": "imbalance",
+    "plug-in": "plug_in",
+}
 STAGES = {"1": "k-means on the features", "2": "after stage 2", "3": "after stage 3"}
 
 
@@ -28,11 +37,21 @@ class Settings:
     """Which table, and where to."""
 
     results: tyro.conf.Positional[Path]
-    """Raw file: a JSON line a run."""
+    """Raw file."""
     into: Path | None = None
     """Document that has the table; None prints it."""
     check: bool = False
     """Only see whether the document says what the raw file does."""
+
+
+def table_of(raw: Path) -> str:
+    """The Markdown table of a raw file."""
+    if raw.suffix == ".jsonl":
+        return table([json.loads(line) for line in raw.read_text().splitlines()])
+    if raw.stem not in WRITTEN_BY:
+        raise SystemExit(f"error: {raw}: expected one of {', '.join(WRITTEN_BY)}")
+    made: str = import_module(WRITTEN_BY[raw.stem]).table(json.loads(raw.read_text())["results"])
+    return made
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -64,8 +83,7 @@ def _score(runs: list[dict[str, Any]], stage: str, metric: str) -> str:
 
 def main(settings: Settings) -> None:
     """Prints, writes or checks the table."""
-    records = [json.loads(line) for line in settings.results.read_text().splitlines()]
-    made = table(records)
+    made = table_of(settings.results)
     if settings.into is None:
         print(made)
         return

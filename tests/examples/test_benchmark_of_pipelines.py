@@ -1,26 +1,15 @@
 """The sweep goes on where it stopped, and its table comes from the raw file alone."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def module(name):
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    made = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
+from benchmark_modules import load_benchmark
 
 
 @pytest.fixture
 def sweep(monkeypatch):
     """The sweep, with runs that cost nothing and are written down."""
-    made = module("pipelines")
+    made = load_benchmark("pipelines")
     made.started = []
 
     def run(data, configuration, options, seed, folder, encoder):
@@ -72,7 +61,7 @@ def test_what_changes_stage_1_does_not_share_it(sweep, tmp_path):
 
 
 def test_the_table_has_mean_and_deviation(tmp_path):
-    table = module("results_table")
+    table = load_benchmark("results_table")
     records = [record("a", seed=seed, accuracy=x) for seed, x in enumerate((0.4, 0.5, 0.9))]
     lines = table.table([*records, record("b", "--loss ce")]).splitlines()
     assert lines[0].startswith("| configuration | options | seeds | k-means on the features ACC |")
@@ -83,17 +72,17 @@ def test_the_table_has_mean_and_deviation(tmp_path):
 def test_a_stage_that_a_run_lacks_stays_empty():
     short = record("a", seed=1)
     del short["scores"][2]
-    row = module("results_table").table([record("a"), short]).splitlines()[2]
+    row = load_benchmark("results_table").table([record("a"), short]).splitlines()[2]
     assert row.endswith("| 0.100 ± 0.000 |  |  |  |")
 
 
 def test_a_seed_that_counts_twice_is_refused():
     with pytest.raises(ValueError, match="a: expected one run a seed, got 2 of 1"):
-        module("results_table").table([record("a"), record("a")])
+        load_benchmark("results_table").table([record("a"), record("a")])
 
 
 def test_a_document_is_filled_and_checked(tmp_path):
-    table = module("results_table")
+    table = load_benchmark("results_table")
     raw, document = tmp_path / "digits.jsonl", tmp_path / "results.md"
     raw.write_text(json.dumps(record("a")) + "\n")
     document.write_text("before\n<!-- digits -->\nold\n<!-- /digits -->\nafter\n")

@@ -1,33 +1,13 @@
-"""benchmarks/imbalance.py draws what it says, docs/imbalance.md has its tables."""
-
-import importlib.util
-import json
-import sys
-from pathlib import Path
+"""benchmarks/imbalance.py draws what it says."""
 
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "imbalance.md"
+from benchmark_modules import load_benchmark
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    path = ROOT / "benchmarks" / "imbalance.py"
-    spec = importlib.util.spec_from_file_location("imbalance_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
-def test_the_table_is_that_of_the_results(benchmark, name):
-    measured = json.loads((ROOT / "benchmarks" / "results" / f"imbalance-{name}.json").read_text())
-    table = benchmark.table(measured["results"])
-    assert f"<!-- {name} -->\n{table}\n\n<!-- /{name} -->" in PAGE.read_text()
+def benchmark():
+    return load_benchmark("imbalance")
 
 
 def test_a_tail_falls_geometrically_and_repeats_no_row(benchmark):
