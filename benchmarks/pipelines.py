@@ -145,18 +145,18 @@ def main(settings: Settings) -> None:
                 if settings.only not in configuration.name:
                     continue
                 options = f"{configuration.options} {settings.options}".strip()
-                if (configuration.name, options, seed) in done:
-                    continue
-                print(f"seed {seed}, {configuration.name}: {options or 'as it is'}", flush=True)
-                if settings.dry_run:
-                    continue
                 name = "".join(x if x.isalnum() else "-" for x in configuration.name)
                 folder = runs / f"{name}-{seed}"
                 shares = not any(option in configuration.options for option in STAGE_1)
-                taken = encoder if shares else None
-                records.append(run(settings.data, configuration, options, seed, folder, taken))
-                write(results, records)
-                if encoder is None and shares:
+                if (configuration.name, options, seed) not in done:
+                    print(f"seed {seed}, {configuration.name}: {options or 'as it is'}", flush=True)
+                    if settings.dry_run:
+                        continue
+                    taken = encoder if shares else None
+                    records.append(run(settings.data, configuration, options, seed, folder, taken))
+                    write(results, records)
+                # A run that is done already has a folder if folders are kept.
+                if encoder is None and shares and folder.is_dir():
                     encoder = folder
 
 

@@ -16,6 +16,7 @@ def sweep(monkeypatch):
         made.started.append((configuration.name, seed, encoder is not None))
         if len(made.started) == made.stop_after:
             raise KeyboardInterrupt
+        folder.mkdir(parents=True, exist_ok=True)
         return record(configuration.name, options, seed)
 
     made.stop_after = None
@@ -104,3 +105,17 @@ def test_the_methods_alone_on_another_data_set(sweep, tmp_path):
     )
     sweep.main(settings)
     assert sweep.started == [("spice", 3, False), ("rpsc", 3, True), ("scan", 3, True)]
+
+
+def test_kept_folders_share_stage_1_after_a_stop_too(sweep, tmp_path):
+    settings = sweep.Settings(
+        seeds=(0,), only="scan", results=tmp_path / "r.jsonl", runs=tmp_path / "runs"
+    )
+    sweep.stop_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        sweep.main(settings)
+    # The one that was stopped goes on with the encoder that it started from.
+    stopped, sweep.started, sweep.stop_after = sweep.started[2], [], None
+    sweep.main(settings)
+    assert sweep.started[0] == stopped
+    assert all(shared for _, _, shared in sweep.started)
