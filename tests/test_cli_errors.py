@@ -147,7 +147,7 @@ LABEL_FILES = {
     "no such column": (
         "y.csv",
         lambda path: path.write_text("a,b\n1,2\n"),
-        "--label-key to be one",
+        "--label-key to be one of 'a', 'b', got 'label'",
     ),
     "short line": (
         "y.csv",
