@@ -14,6 +14,7 @@ and the same on every path.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -90,6 +91,13 @@ def unit_rows(x: Tensor, rows: Rows) -> Tensor:
 def result_dtype(x: Tensor) -> torch.dtype:
     """The dtype of similarities and prototypes: float32, or float64 for float64 input."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Products in the dtype of their factors, whatever region the caller is in."""
+    if device.type == "meta":  # has no such regions, and may not be named as one
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def sort_descending(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -409,9 +409,10 @@ PAGE = Path(__file__).parent.parent / "docs" / "command.md"
 
 def test_the_how_to_runs_as_it_is_written(work, capsys):
     blocks = re.findall(r"^```(python|sh)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "python", "python"]
+    assert [kind for kind, _ in blocks] == ["sh", "python", "sh", "sh", "python", "python"]
+    assert blocks[0][1] == 'pip install ".[cli]"\n'
     names = {}
-    for kind, block in blocks:
+    for kind, block in blocks[1:]:
         if kind == "python":
             exec(block, names)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -17,6 +16,7 @@ from pseudolabel._checks import (
     values_are_checked,
     wrong_value,
 )
+from pseudolabel._numerics import without_autocast
 from pseudolabel.losses._reduction import (
     Reduction,
     check_batch,
@@ -137,12 +137,7 @@ def _log_denominator(
 ) -> Tensor:
     """Log of the denominator ``(*heads, B)``; 0 for an anchor without any negative."""
     some = allowed.any(-1, keepdim=True)
-    exact = (
-        nullcontext()
-        if units.device.type == "meta"
-        else torch.autocast(units.device.type, enabled=False)
-    )
-    with exact:
+    with without_autocast(units.device):
         exponents = (units @ units.mT) / temperature
     exponents = exponents.masked_fill(~allowed & some, -torch.inf)  # a row of -inf has NaN gradient
     if include_positive:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pseudolabel._numerics import without_autocast
 from pseudolabel.neighbors._source import Source
 
 _ENCODED_ELEMENTS = 2**18  # at a time, in float64
@@ -155,7 +156,7 @@ class Filter:
 
     def scores(self, rows: Tensor, mirrored: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Scores ``(B, n)``, on a GPU in float32."""
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows.device):
             if rows.is_cuda and self.dtype != torch.float32:  # cuda
                 scores: Tensor = torch.mm(rows, mirrored.T, out_dtype=torch.float32)
                 return scores
