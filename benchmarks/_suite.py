@@ -187,7 +187,8 @@ def run_pytest(copy: Path, tests: list[str], examples: int, plugin: object, *opt
     os.environ["HYPOTHESIS_PROFILE"] = "forked"
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_CURRENT_TEST", None)
-    sys.path.insert(0, str(copy))
+    # Without the scripts beside this one, some of which are named like packages of the tests.
+    sys.path[:] = [str(copy), *(path for path in sys.path if path != str(Path(__file__).parent))]
     # The first failure is enough: there is no need to find the smallest one.
     settings.register_profile(
         "forked",

@@ -163,5 +163,5 @@ def fashion_mnist(settings: SettingsType) -> SettingsType:
         ),
         heads=replace(settings.heads, samples=10000),
         reliability=ReliabilitySettings(neighbors=100),
-        joint=replace(settings.joint, steps=3000),
+        joint=replace(settings.joint, steps=2000),
     )
