@@ -74,7 +74,15 @@ def test_a_stage_that_a_run_lacks_stays_empty():
     short = record("a", seed=1)
     del short["scores"][2]
     row = load_benchmark("results_table").table([record("a"), short]).splitlines()[2]
-    assert row.endswith("| 0.100 ± 0.000 |  |  |  |")
+    assert row.endswith("| 0.100 ± 0.000 |  |  |  |  |")
+
+
+def test_the_papers_are_quoted_for_configurations_that_there_are():
+    papers = load_benchmark("results_table").PAPERS
+    names = {c.name for c in load_benchmark("pipelines").configurations(ablations=True)}
+    assert set(papers) <= names
+    row = load_benchmark("results_table").table([record("scan")]).splitlines()[2]
+    assert row.endswith("| 0.459 CIFAR-100-20 |")
 
 
 def test_a_seed_that_counts_twice_is_refused():
