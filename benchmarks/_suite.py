@@ -187,8 +187,9 @@ def run_pytest(copy: Path, tests: list[str], examples: int, plugin: object, *opt
     os.environ["HYPOTHESIS_PROFILE"] = "forked"
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_CURRENT_TEST", None)
-    # Without the scripts beside this one, some of which are named like packages of the tests.
-    sys.path[:] = [str(copy), *(path for path in sys.path if path != str(Path(__file__).parent))]
+    # Last of all the scripts beside this one, some of which are named like packages of the tests.
+    here = str(Path(__file__).parent)
+    sys.path[:] = [str(copy), *(path for path in sys.path if path != here), here]
     # The first failure is enough: there is no need to find the smallest one.
     settings.register_profile(
         "forked",

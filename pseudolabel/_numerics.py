@@ -17,13 +17,17 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pseudolabel._sampled import products_of_pairs
+
 _FLOAT64_EXPONENT_BITS = 0x7FF0_0000_0000_0000
 _PARTS = 3
+_SPLIT_ELEMENTS = 2**17  # at a time on a CPU: a dozen passes over rows that stay in the cache
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,15 @@ class Rows:
     scale: Tensor
     squared_norm: tuple[Tensor, ...]
 
+    def doubled(self) -> tuple[Tensor, ...]:
+        """The parts in float64, of which products are exact."""
+        return tuple(part.double() for part in self.parts)
+
+    def sizes(self, index: Tensor) -> Rows:
+        """What norms and scales say of the rows at an index, without their parts."""
+        norms = tuple(level[index] for level in self.squared_norm)
+        return Rows(self.metric, (), self.scale[index], norms)
+
     def __getitem__(self, index: Tensor | slice | tuple[slice | None, ...]) -> Rows:
         """The rows at an index into their first axis."""
         return Rows(
@@ -54,6 +67,19 @@ class Rows:
 
 def split_rows(x: Tensor, metric: str) -> Rows:
     """Splits the rows of ``(n, D)``: 57 bits from the largest entry down at ``D = 512``."""
+    size = max(1, _SPLIT_ELEMENTS // x.shape[-1])
+    if len(x) <= size or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _split(x, metric)
+    pieces = [_split(some, metric) for some in torch.split(x, size)]
+    return Rows(
+        metric,
+        tuple(torch.cat(part) for part in zip(*(piece.parts for piece in pieces), strict=True)),
+        torch.cat([piece.scale for piece in pieces]),
+        tuple(torch.cat(level) for level in zip(*(p.squared_norm for p in pieces), strict=True)),
+    )
+
+
+def _split(x: Tensor, metric: str) -> Rows:
     scale = _power_of_two(x.abs().amax(-1).double())
     rest = x.double() / scale.unsqueeze(-1)
     # |rest| < 2: D products of two first parts stay below 2^(2 bits + 2 + log2 D). Four of 53 bits
@@ -76,10 +102,11 @@ def similarity_matrix(a: Rows, b: Rows) -> Tensor:
     return _similarity(_products(a, b), a[:, None], b)
 
 
-def similarity_pairs(a: Rows, b: Rows) -> Tensor:
-    """Float64 similarity of each row to rows of its own: ``(n, D), (n, c, D) -> (n, c)``."""
-    a = a[:, None]
-    return _similarity(tuple(level.squeeze(-2) for level in _products(a, b)), a, b)
+def similarity_of_pairs(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
+    """Float64 similarity ``(P,)`` of each row ``a[i]`` to ``b[j]``: no pair twice, i ascending."""
+    pairs = partial(products_of_pairs, rows=i, columns=j)
+    products = _levels(a.doubled(), b.doubled(), a.metric, pairs)
+    return _similarity(products, a.sizes(i), b.sizes(j))
 
 
 def unit_rows(x: Tensor, rows: Rows) -> Tensor:
@@ -121,8 +148,7 @@ def _power_of_two(largest: Tensor) -> Tensor:
 
 def _products(a: Rows, b: Rows) -> tuple[Tensor, ...]:
     """The products of all rows of ``a`` with all rows of ``b``, level by level."""
-    left, right = ([part.double() for part in rows.parts] for rows in (a, b))
-    return _levels(left, right, a.metric, lambda x, y: x @ y.mT)
+    return _levels(a.doubled(), b.doubled(), a.metric, lambda x, y: x @ y.mT)
 
 
 def _levels(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -12,13 +11,13 @@ from torch import Tensor
 
 from pseudolabel import neighbors as single
 from pseudolabel._checks import check_flag, check_floating, check_int, check_option, wrong_value
-from pseudolabel._numerics import result_dtype, similarity_pairs, sort_descending, split_rows
+from pseudolabel._numerics import result_dtype, sort_descending
 from pseudolabel.distributed._ranks import Ranks
 from pseudolabel.neighbors import DEFAULT_MEMORY
+from pseudolabel.neighbors._pairs import exactly
 from pseudolabel.types import Neighbors
 
-_PAIR_ELEMENTS = 2**17  # of the rows of pairs at a time: what the caches hold
-_BYTES_OF_SPLITTING = 64  # an element of the rows being split
+_BYTES_OF_SPLITTING = 128  # an element of the rows being split, here and in the block
 
 
 @torch.no_grad()
@@ -83,6 +82,7 @@ def nearest_neighbors(
         torch.empty(count, columns, dtype=torch.int64, device=features.device),
         torch.empty(count, columns, dtype=torch.float64, device=features.device),
     )
+    at_once = max(1, memory_limit // (_BYTES_OF_SPLITTING * features.shape[1]))
     for owner, block in ranks.ring(features):
         own_block = owner == ranks.rank
         nearest = min(others, len(block) - own_block)
@@ -94,13 +94,15 @@ def nearest_neighbors(
                 metric=metric,
                 memory_limit=memory_limit,
             )
-            pairs = partial(_of_pairs, features, block, metric=metric, memory_limit=memory_limit)
-            exact = _exactly(pairs, found, best.similarity[:, others - 1 :])
-            best = _first(best, Neighbors(found.indices + ranks.offsets[owner], exact), others)
+            worst = best.similarity[:, others - 1 :]
+            found = _exactly(features, block, found, worst, metric, at_once)
+            best = _first(
+                best, found._replace(indices=found.indices + ranks.offsets[owner]), others
+            )
     if include_self:
         rows = torch.arange(ranks.own.start, ranks.own.stop, device=features.device)
         own = rows - ranks.own.start
-        exact = _of_pairs(features, features, own, own, metric=metric, memory_limit=memory_limit)
+        exact = exactly(features, features, own, own, metric, rows=at_once)
         best = _first(best, Neighbors(rows[:, None], exact[:, None]), k)
     dtype = result_dtype(features)
     similarity = best.similarity.clamp(min=torch.finfo(dtype).min).to(dtype)
@@ -117,30 +119,20 @@ def _first(best: Neighbors, more: Neighbors, count: int) -> Neighbors:
     )
 
 
-def _exactly(pairs: Callable[[Tensor, Tensor], Tensor], found: Neighbors, worst: Tensor) -> Tensor:
-    """Float64 similarities ``(N_r, c)`` of what a block gives, which was rounded on the way.
+def _exactly(
+    features: Tensor, block: Tensor, found: Neighbors, worst: Tensor, metric: str, at_once: int
+) -> Neighbors:
+    """What a block gives, by index, with float64 similarities: they were rounded on the way.
 
     What is below the ``worst`` of enough others, ``(N_r, 1)``, even when that is rounded too, is
     not worth a product and becomes minus infinity; ``(N_r, 0)`` while there are not enough.
     """
-    floor = worst.to(found.similarity.dtype) if worst.numel() else -torch.inf
-    rows, columns = (found.similarity >= floor).nonzero(as_tuple=True)
-    exact = torch.full_like(found.similarity, -torch.inf, dtype=torch.float64)
-    exact[rows, columns] = pairs(rows, found.indices[rows, columns])
-    return exact
-
-
-def _of_pairs(
-    a: Tensor, b: Tensor, i: Tensor, j: Tensor, *, metric: str, memory_limit: int
-) -> Tensor:
-    """Float64 similarities ``(P,)`` of the rows ``a[i]`` to ``b[j]``, with i in order."""
-    similarity = a.new_empty(len(i), dtype=torch.float64)
-    size = max(1, memory_limit // (_BYTES_OF_SPLITTING * b.shape[1]))
-    for first in range(0, len(b), size):
-        rows = split_rows(b[first : first + size], metric)
-        here = ((j >= first) & (j < first + size)).nonzero()[:, 0]
-        for some in torch.split(here, max(1, _PAIR_ELEMENTS // b.shape[1])):
-            own, place = torch.unique_consecutive(i[some], return_inverse=True)
-            left, right = split_rows(a[own], metric)[place], rows[j[some] - first]
-            similarity[some] = similarity_pairs(left, right[:, None]).squeeze(1)
-    return similarity
+    indices, order = found.indices.sort(dim=1)
+    rounded = found.similarity.gather(1, order)
+    floor = worst.to(rounded.dtype) if worst.numel() else -torch.inf
+    rows, columns = (rounded >= floor).nonzero(as_tuple=True)
+    similarity = torch.full_like(rounded, -torch.inf, dtype=torch.float64)
+    similarity[rows, columns] = exactly(
+        features, block, rows, indices[rows, columns], metric, rows=at_once
+    )
+    return Neighbors(indices, similarity)

@@ -8,19 +8,18 @@ computed without rounding, by `pseudolabel._numerics`.
 
 from __future__ import annotations
 
-import warnings
-from functools import cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from pseudolabel._numerics import similarity_matrix, similarity_pairs, split_rows
+from pseudolabel._numerics import similarity_matrix, split_rows
+from pseudolabel._sampled import products_of_pairs
 from pseudolabel.neighbors._filter import Frame
+from pseudolabel.neighbors._pairs import exactly
 from pseudolabel.neighbors._source import Source
 
-_EXACT_ELEMENTS = 2**20  # of pairs that are split at a time: they stay in the cache
+_DOUBLES_OF_SPLITTING = 8  # an element of the rows being split
 _MANY_DOUBTS = 256  # of one query, or one row in 32: then it is compared with all rows
 
 
@@ -77,7 +76,10 @@ class Scorer:
             doubtful |= indices == own
         many = doubtful.sum(1) > max(_MANY_DOUBTS, len(self.source) // 32)
         row, column = (doubtful & ~many.unsqueeze(1)).nonzero(as_tuple=True)
-        similarity[row, column] = self._exact(queries[row], indices[row, column])
+        rows_at_once = max(1, self.elements // _DOUBLES_OF_SPLITTING // self.source.dimension)
+        similarity[row, column] = exactly(
+            queries, self.source, row, indices[row, column], self.metric, rows=rows_at_once
+        )
         similarity, order = similarity.sort(dim=1, descending=True, stable=True)
         found = self._first(own, indices.gather(1, order), similarity, k)
         if many.any():
@@ -168,9 +170,8 @@ class Scorer:
             if first < last:
                 some, start = slice(first, last), number * size
                 right = self._block(start, size, listed)
-                pattern = _pattern(row[some], wanted[some] - start, (len(left), len(right)))
-                products = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0)
-                dots[row[some], place[some]] = products.values()
+                products = products_of_pairs(left, right, row[some], wanted[some] - start)
+                dots[row[some], place[some]] = products
         return dots
 
     def _block(self, start: int, size: int, listed: Tensor | None) -> Tensor:
@@ -187,17 +188,6 @@ class Scorer:
             return x.double()
         return self.frame.rows(x)
 
-    def _exact(self, queries: Tensor, indices: Tensor) -> Tensor:
-        """Similarities of ``(n, D)`` queries to a row each, ``(n,)``, without rounding."""
-        size = max(1, _EXACT_ELEMENTS // self.source.dimension)
-        scores = [indices.new_empty(0, dtype=torch.float64)]
-        for query, index in zip(
-            torch.split(queries, size), torch.split(indices, size), strict=True
-        ):
-            found = split_rows(self.source[index], self.metric)[:, None]
-            scores.append(similarity_pairs(split_rows(query, self.metric), found).squeeze(1))
-        return torch.cat(scores)
-
     def _doubtful(self, similarity: Tensor, error: Tensor, k: int) -> Tensor:
         """Which similarities leave the order of the first k open, or what is reported of them."""
         values, order = similarity.sort(dim=1, descending=True)
@@ -212,27 +202,6 @@ class Scorer:
             touched |= (values - off).float() != (values + off).float()
         touched &= values + off >= values[:, k - 1 : k] - off[:, k - 1 : k]
         return torch.zeros_like(touched).scatter_(1, order, touched)
-
-
-@cache
-def _quietly() -> None:
-    """Makes torch say once, where nobody hears, that its sparse tensors are in beta."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        nothing = torch.zeros(0, dtype=torch.int64)
-        _csr(nothing, nothing, (1, 1))
-
-
-def _pattern(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
-    """A sparse matrix of zeros at places told row by row."""
-    _quietly()
-    return _csr(rows, columns, size)
-
-
-def _csr(rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
-    starts = pad(torch.bincount(rows, minlength=size[0]).cumsum(0), (1, 0))
-    zeros = torch.zeros(len(columns), dtype=torch.float64)
-    return torch.sparse_csr_tensor(starts, columns, zeros, size, check_invariants=False)
 
 
 def _norms(x: Tensor) -> Tensor:
