@@ -187,9 +187,10 @@ def run_pytest(copy: Path, tests: list[str], examples: int, plugin: object, *opt
     os.environ["HYPOTHESIS_PROFILE"] = "forked"
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTEST_CURRENT_TEST", None)
-    # Last of all the scripts beside this one, some of which are named like packages of the tests.
-    here = str(Path(__file__).parent)
-    sys.path[:] = [str(copy), *(path for path in sys.path if path != here), here]
+    # Some scripts beside this one are named like packages of the tests: nobody is to find them,
+    # and workers that are spawned do not run the one that was started again.
+    sys.path[:] = [str(copy), *(path for path in sys.path if path != str(Path(__file__).parent))]
+    vars(sys.modules["__main__"]).pop("__file__", None)
     # The first failure is enough: there is no need to find the smallest one.
     settings.register_profile(
         "forked",
