@@ -2,8 +2,9 @@
 
     python benchmarks/estimator.py --runs runs/spice-digits-0 runs/fashion
 
-Pixels are always there; features are those of the stage 1 of finished runs of `examples/`. Ground
-truth scores, and does nothing else.
+Pixels are always there; features are those of the stage 1 of finished runs of `examples/`, as rows
+of length 1. Ground truth scores, and does nothing else. What is in the result file is not measured
+again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tyro
 from _harness import features, write_result
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
+from torch.nn.functional import normalize
 
 import pseudolabel as pl
 from pseudolabel.estimator import PrototypeClustering
@@ -37,8 +39,8 @@ class Settings:
     runs: tuple[Path, ...] = ()
     """Folders of finished runs of `examples/`."""
     seeds: int = 5
-    pixels: int = 70_000
-    """Images of Fashion-MNIST, as pixels."""
+    rows: int = 20_000
+    """Of a data set that has more, as many are drawn."""
     large: int = 60_000
     """Rows of 512 for the one measurement that is of time alone; 0 for none."""
     threads: int = 2
@@ -72,10 +74,10 @@ def cases(settings: Settings) -> Iterator[Case]:
     """One after the other, for some are large."""
     digits = load_digits()
     yield Case("digits, pixels", digits.data.astype(np.float32), digits.target)
-    pixels, truth = features("fashion-mnist", settings.pixels, 784, 0)
-    yield Case(f"Fashion-MNIST, pixels of {settings.pixels:,}", pixels.numpy(), truth.numpy())
+    pixels, truth = features("fashion-mnist", settings.rows, 784, 0)
+    yield Case(f"Fashion-MNIST, pixels of {settings.rows:,}", pixels.numpy(), truth.numpy())
     for run in settings.runs:
-        yield of_run(run)
+        yield of_run(run, settings.rows)
     for spread in (1.0, 2.0, 3.0):
         rows, truth = make_blobs(
             2500, 32, centers=50, cluster_std=spread, center_box=(-4, 4), random_state=0
@@ -84,8 +86,8 @@ def cases(settings: Settings) -> Iterator[Case]:
         yield Case(name, rows.astype(np.float32), truth)
 
 
-def of_run(run: Path) -> Case:
-    """The features of a run's stage 1."""
+def of_run(run: Path, count: int) -> Case:
+    """The features of a run's stage 1, of length 1, of at most ``count`` images."""
     sys.path.insert(0, str(EXAMPLES))
     from common.augmentation import views_for
     from common.data import load
@@ -101,8 +103,10 @@ def of_run(run: Path) -> Case:
     load_part(encoder, run, "encoder")
     channels, _, width = said["image_shape"]
     view = views_for(data.name, size=width, channels=channels).clean
-    rows = in_eval_mode(Fabric(accelerator="cpu", devices=1), encoder, data.images, view)
-    return Case(f"{data.name}, features of stage 1", rows.numpy(), data.truth.numpy())
+    drawn = np.random.default_rng(0).permutation(len(data.images))[:count]
+    images, truth = data.images[drawn], data.truth[drawn]
+    rows = normalize(in_eval_mode(Fabric(accelerator="cpu", devices=1), encoder, images, view))
+    return Case(f"{data.name}, features of {len(rows):,}", rows.numpy(), truth.numpy())
 
 
 def measure(case: Case, make: Callable[[int, int], Any], seeds: int) -> dict[str, list[float]]:
@@ -143,14 +147,17 @@ def main(settings: Settings) -> None:
     """Measures and writes one result file."""
     torch.set_num_threads(settings.threads)
     results: dict[str, Any] = {"cases": {}}
-    if settings.large:
+    if settings.out.exists():
+        results = json.loads(settings.out.read_text())["results"]
+    if settings.large and "large" not in results:
         results["large"] = large(settings.large)
         print(results["large"], flush=True)
     for case in cases(settings):
-        results["cases"][case.name] = {}
+        measured = results["cases"].setdefault(case.name, {})
         for name, make in CLUSTERINGS.items():
-            results["cases"][case.name][name] = measure(case, make, settings.seeds)
-            print(case.name, name, results["cases"][case.name][name], flush=True)
+            if name not in measured:
+                measured[name] = measure(case, make, settings.seeds)
+                print(case.name, name, measured[name], flush=True)
         write_result(settings.out, asdict(settings) | {"runs": len(settings.runs)}, results)
     print(table(results))
 

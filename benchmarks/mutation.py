@@ -65,8 +65,12 @@ class Judge:
         self.noticed.setdefault(file, Counter())[outcome["noticed_by"]] += 1
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that reach the statement; else its function; else its file."""
-        spans = (mutant.first, mutant.last), (mutant.scope_first, mutant.scope_last), (1, 10**6)
+        """The tests that reach the statement; else its function; else its file.
+
+        What runs on import is reached by whichever test comes first, and matters to all of them.
+        """
+        scope, file = (mutant.scope_first, mutant.scope_last), (1, 10**6)
+        spans = [file] if mutant.scope_first == 1 else [(mutant.first, mutant.last), scope, file]
         for span in spans:
             if found := self.lines.reaching(mutant.file, *span):
                 return found

@@ -76,6 +76,47 @@ def left_in(path):
 # --- what comes out ------------------------------------------------------------------------------
 
 
+def test_every_option_of_the_estimator_is_passed_on(work, monkeypatch):
+    """And the summary tells of the head that was kept."""
+    asked, fits = {}, []
+
+    class Recorded(PrototypeClustering):
+        def fit(self, X, y=None):  # noqa: N803 - scikit-learn's name
+            asked.update(self.get_params())
+            fits.append(super().fit(X))
+            return self
+
+    monkeypatch.setattr("pseudolabel.estimator.PrototypeClustering", Recorded)
+    options = {
+        "n_heads": 3,
+        "hidden_features": 17,
+        "loss": "soft_contrastive",
+        "assignment": "greedy",
+        "prototype_ratio": 0.6,
+        "label_ratio": 0.7,
+        "learning_rate": 0.004,
+        "batch_size": 16,
+        "samples_per_iter": 50,
+        "max_iter": 2,
+        "tol": 0.002,
+        "n_iter_no_change": 1,
+        "device": "cpu",
+    }
+    words = [x for name, value in options.items() for x in ("--" + name.replace("_", "-"), value)]
+    words += ["--no-early-stopping", "--seed", 5, "--class-prior", 5, 3, 2, "--map", "pca"]
+    assert run("cluster", "features.npy", "-k", 3, "--out", "out", *words) == 0
+    assert list(asked.pop("class_prior")) == [5, 3, 2]
+    given = {"n_clusters": 3, "early_stopping": False, "random_state": 5, "n_neighbors": 1}
+    # Rows are judged by the command, so that the estimator's threshold is of no interest.
+    assert asked.pop("reliability_threshold") == 0.95
+    assert asked == options | given
+    settings = json.loads(Path("out/summary.json").read_text())["settings"]
+    best = fits[0].best_head_
+    assert settings["kept_head"] == best
+    assert settings["loss_of_kept_head"] == round(float(fits[0].losses_[best]), 6)
+    assert settings["rounds"] == fits[0].n_iter_ == 2
+
+
 def test_cluster_writes_labels_that_agree_with_each_other(work, capsys):
     assert run("cluster", "features.npy", "-k", 3, "--out", "deep/out", *FAST) == 0
     assert set(left_in("deep/out")) == FILES

@@ -538,3 +538,9 @@ def test_prototypes_label_their_own_samples():
         pseudo = prototype_labels(features, probs, assignment=rule)
         assert torch.equal(pseudo.dense(60), kinds)
         assert torch.equal(nearest_prototype(features, pseudo.prototypes), kinds)
+
+
+@pytest.mark.parametrize("prior", [3, "abc", {1, 2}])
+def test_a_prior_that_is_no_sequence_is_told(prior):
+    with pytest.raises(TypeError, match=r"^prior: expected a sequence of K positive numbers, got "):
+        prototype_labels(gaussian(0, 6, 2), torch.full((6, 2), 0.5), prior=prior)
