@@ -81,7 +81,7 @@ def test_every_option_of_the_estimator_is_passed_on(work, monkeypatch):
     asked, fits = {}, []
 
     class Recorded(PrototypeClustering):
-        def fit(self, X, y=None):  # noqa: N803 - scikit-learn's name
+        def fit(self, X, y=None):
             asked.update(self.get_params())
             fits.append(super().fit(X))
             return self

@@ -2,8 +2,8 @@
 
 `nearest_neighbors` is in search.py. Products of few bits find candidates tile by tile (_sweep.py,
 _strip.py), within a bound that loses nobody (_filter.py); float64 and exact products put them in
-order (_scoring.py, _pairs.py). Sizes come from a limit on memory (_plan.py). backends.py holds faiss and the
-two-method protocol of a caller's own index, lists.py an approximate search.
+order (_scoring.py, _pairs.py). Sizes come from a limit on memory (_plan.py). backends.py: faiss, and
+the two-method protocol of a caller's own index; lists.py: an approximate search.
 """
 
 from pseudolabel.neighbors._plan import DEFAULT_MEMORY
