@@ -2,7 +2,7 @@
 
 `nearest_neighbors` is in search.py. Products of few bits find candidates tile by tile (_sweep.py,
 _strip.py), within a bound that loses nobody (_filter.py); float64 and exact products put them in
-order (_scoring.py, _pairs.py). Sizes come from a limit on memory (_plan.py). backends.py: faiss, and
+order (_scoring.py, _pairs.py). Sizes come from a memory limit (_plan.py). backends.py: faiss, and
 the two-method protocol of a caller's own index; lists.py: an approximate search.
 """
 
