@@ -26,9 +26,9 @@ def exactly(
         float64 ``(P,)``.
     """
     similarity = i.new_empty(len(i), dtype=torch.float64)
+    blocks, order = (j // rows).sort(stable=True)
     # A row of b is split once, one of a for each block of b that it meets.
-    for first in range(0, len(b), rows):
-        block = ((j >= first) & (j < first + rows)).nonzero()[:, 0]
+    for block in torch.split(order, torch.bincount(blocks).tolist()):
         if len(block) == 0:
             continue
         listed, column = torch.unique(j[block], return_inverse=True)

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pseudolabel import _numerics
+from pseudolabel import _numerics, nearest_neighbors
 from pseudolabel._numerics import similarity_matrix, split_rows
 from pseudolabel.neighbors._pairs import exactly
+from pseudolabel.neighbors._source import Source
 
 METRICS = pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 
@@ -34,6 +35,25 @@ def test_listed_pairs_are_those_of_the_matrix(metric, seed, n, m, rows):
     i, j = listed.nonzero(as_tuple=True)
     expected = similarity_matrix(split_rows(a, metric), split_rows(b, metric))[listed]
     assert torch.equal(exactly(a, b, i, j, metric, rows=rows), expected)
+
+
+@METRICS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_rows_come_from_a_source_too_and_no_pair_is_no_error(metric, dtype):
+    a, b = rows_of(1, 4, 6).to(dtype), rows_of(2, 5, 6).to(dtype)
+    i, j = torch.tensor([0, 0, 2, 3]), torch.tensor([1, 4, 0, 0])
+    expected = similarity_matrix(split_rows(a, metric), split_rows(b, metric))[i, j]
+    assert torch.equal(exactly(a, Source("b", b.numpy()), i, j, metric, rows=2), expected)
+    assert exactly(a, b, i[:0], j[:0], metric, rows=2).shape == (0,)
+
+
+def test_the_default_device_is_not_asked():
+    features = rows_of(3, 9, 4)
+    expected = nearest_neighbors(features, 3)
+    with torch.device("meta"):
+        found = nearest_neighbors(features, 3)
+    assert torch.equal(found.indices, expected.indices)
+    assert torch.equal(found.similarity, expected.similarity)
 
 
 @METRICS
