@@ -1,6 +1,6 @@
 """All methods and all their ablations on a data set, seed by seed; goes on where it stopped.
 
-    python benchmarks/pipelines.py                           # digits, five seeds: about ten hours
+    python benchmarks/pipelines.py                           # digits, five seeds: some five hours
     python benchmarks/pipelines.py --only "rpsc" --seeds 0 1
     python benchmarks/pipelines.py --data fashion-mnist --no-ablations --seeds 0 --runs runs
     python benchmarks/pipelines.py --dry-run                 # what there is, and what is done
