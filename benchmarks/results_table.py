@@ -23,7 +23,7 @@ import tyro
 
 METRICS = ("accuracy", "nmi", "ari")
 WRITTEN_BY = {
-    "distributed": "distributed",
+    "sharding": "sharding",
     "estimator": "estimator",
     "imbalance-digits": "imbalance",
     "imbalance-fashion-mnist": "imbalance",

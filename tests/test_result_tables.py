@@ -7,7 +7,7 @@ from benchmark_modules import PAGES, RESULTS, load_benchmark
 
 TABLES = {
     "digits.jsonl": "results.md",
-    "distributed.json": "distributed.md",
+    "sharding.json": "distributed.md",
     "estimator.json": "estimator.md",
     "fashion-mnist.jsonl": "results.md",
     "imbalance-digits.json": "imbalance.md",
@@ -30,6 +30,6 @@ def test_the_tables_of_neighbours_are_those_of_the_results():
 
 
 def test_ranks_gave_the_answer_of_one_process():
-    results = json.loads((RESULTS / "distributed.json").read_text())["results"]
+    results = json.loads((RESULTS / "sharding.json").read_text())["results"]
     alone = results.pop("one process")
     assert all(ranks[name]["equal"] is True for ranks in results.values() for name in alone)

@@ -46,7 +46,7 @@ class Settings:
     ranks: tuple[int, ...] = (1, 2, 3)
     repeats: int = 3
     seed: int = 0
-    out: Path = Path("benchmarks/results/distributed.json")
+    out: Path = Path("benchmarks/results/sharding.json")
 
 
 class Meter:
