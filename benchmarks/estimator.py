@@ -147,8 +147,12 @@ def main(settings: Settings) -> None:
     """Measures and writes one result file."""
     torch.set_num_threads(settings.threads)
     results: dict[str, Any] = {"cases": {}}
+    asked = {k: v for k, v in asdict(settings).items() if k != "out"} | {"runs": len(settings.runs)}
     if settings.out.exists():
-        results = json.loads(settings.out.read_text())["results"]
+        before = json.loads(settings.out.read_text())
+        if before["settings"] != asked:
+            raise SystemExit(f"error: {settings.out}: was measured with {before['settings']}")
+        results = before["results"]
     if settings.large and "large" not in results:
         results["large"] = large(settings.large)
         print(results["large"], flush=True)
@@ -158,7 +162,7 @@ def main(settings: Settings) -> None:
             if name not in measured:
                 measured[name] = measure(case, make, settings.seeds)
                 print(case.name, name, measured[name], flush=True)
-        write_result(settings.out, asdict(settings) | {"runs": len(settings.runs)}, results)
+        write_result(settings.out, asked, results)
     print(table(results))
 
 
