@@ -332,3 +332,13 @@ def test_other_features_than_fitted_are_refused():
     fitted = small().fit(blobs()[0])
     with pytest.raises(ValueError, match="expecting 4 features"):
         fitted.predict(np.ones((2, 3)))
+
+
+def test_the_default_device_is_not_asked():
+    points, _ = blobs()
+    expected = small().fit(points)
+    with torch.device("meta"):
+        fitted = small().fit(points)
+        probs = fitted.predict_proba(points)
+    np.testing.assert_array_equal(fitted.labels_, expected.labels_)
+    np.testing.assert_array_equal(probs, expected.predict_proba(points))

@@ -75,6 +75,11 @@ def assigned(rule):
     return lambda p: tuple(assign_labels(p.features, prototypes(p), 5, assignment=rule)[:4])
 
 
+def adaptive(p):
+    with p.probs.device:
+        return SelfAdaptiveThreshold(3)
+
+
 # For every operator: a call, and its shape on meta (or the argument whose values it needs).
 OPERATORS = {
     "select_confident": (lambda p: select_confident(p.probs, 5), (3, 5)),
@@ -120,10 +125,7 @@ OPERATORS = {
     "consistency_loss": (lambda p: consistency_loss(p.logits, p.labels, p.probs.amax(-1)), ()),
     "entropy_regularizer": (lambda p: entropy_regularizer(p.probs), ()),
     "FixedThreshold": (lambda p: FixedThreshold(0.8)(p.probs).weights, (40,)),
-    "SelfAdaptiveThreshold": (
-        lambda p: SelfAdaptiveThreshold(3).to(p.probs.device)(p.probs).weights,
-        (40,),
-    ),
+    "SelfAdaptiveThreshold": (lambda p: adaptive(p)(p.probs).weights, (40,)),
     "select_head": (lambda p: select_head(p.logits[:, 0]), "losses"),
     "clustering_accuracy": (
         lambda p: clustering_accuracy(p.labels, p.probs.argmax(-1)),
@@ -303,6 +305,15 @@ def test_a_meta_tensor_gives_the_shape_or_names_whose_values_are_needed(name):
         result = call(inputs)
         assert result.is_meta
         assert result.shape == expected
+
+
+@every_operator
+def test_the_default_device_is_not_asked(name):
+    call, expected = OPERATORS[name][0], asked(name)
+    inputs = problem()
+    with torch.device("meta"):  # whatever is made there by mistake has no values
+        found = call(inputs)
+    assert_identical(found, expected)
 
 
 def test_heads_on_meta_give_the_shape():

@@ -63,11 +63,11 @@ def train_heads(features: Tensor, settings: Settings, random: np.random.RandomSt
 
     All randomness is ``random``'s, and generators' that it seeds.
     """
-    generator = torch.Generator().manual_seed(int(random.randint(2**31 - 1)))
+    generator = torch.Generator("cpu").manual_seed(int(random.randint(2**31 - 1)))
     heads = _new_heads(features.shape[1], settings, generator).to(features.device)
     optimizer = torch.optim.Adam(heads.parameters(), settings.learning_rate)
     curve: list[Tensor] = []
-    best, improved = torch.full((settings.heads,), math.inf, dtype=torch.float64), 0
+    best, improved = torch.from_numpy(np.full(settings.heads, math.inf)), 0
     for past in range(settings.rounds):
         sample = _draw(features, settings.samples, generator)
         probs = _probs(heads, sample) if past else _seed_probs(sample, settings, random)
@@ -102,9 +102,9 @@ def lift(features: Tensor) -> Tensor:
 
 
 def _new_heads(in_features: int, settings: Settings, generator: torch.Generator) -> ClusterHeads:
-    seed = int(torch.randint(2**62, (), generator=generator))
+    seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
     # The CPU's generator is put back as it was; torch.manual_seed would move CUDA's too.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
         return ClusterHeads(
             settings.heads, in_features, settings.clusters, hidden_features=settings.hidden
@@ -112,7 +112,7 @@ def _new_heads(in_features: int, settings: Settings, generator: torch.Generator)
 
 
 def _draw(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    rows = torch.randperm(len(features), generator=generator)[:count]
+    rows = torch.randperm(len(features), generator=generator, device="cpu")[:count]
     return features[rows.to(features.device)]
 
 
@@ -162,7 +162,8 @@ def _losses(
 ) -> Iterator[Tensor]:
     """The losses ``(H,)`` of all labelled entries, a batch at a time, in random order."""
     confidence = label_confidence(pseudo)
-    order = torch.randperm(pseudo.labels.shape[-1], generator=generator).to(sample.device)
+    order = torch.randperm(pseudo.labels.shape[-1], generator=generator, device="cpu")
+    order = order.to(sample.device)
     for batch in torch.split(order, settings.batch_size):
         sample_ids, labels = pseudo.indices[:, batch], pseudo.labels[:, batch]
         # A free place borrows sample 0; its label of -1 keeps it out of the loss.

@@ -183,7 +183,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
         return torch.float16 if capable else torch.float32
     if device.type != "cpu":
         return torch.float32
-    rows = torch.ones(512, 256)
+    rows = torch.ones(512, 256, device=device)
     return torch.bfloat16 if _seconds(rows.bfloat16()) < 0.7 * _seconds(rows) else torch.float32
 
 

@@ -189,10 +189,10 @@ class ListSweep:
         A query's nearest list gets as many votes as it may name lists, its next one vote less.
         """
         asked = self.asked_lists[rows.cpu()].long()
-        votes = torch.arange(asked.shape[1], 0, -1.0).expand_as(asked)
-        total = torch.zeros(self.count).index_add(0, asked.flatten(), votes.flatten())
-        order = total.sort(descending=True, stable=True).indices
-        return torch.empty_like(order).scatter(0, order, torch.arange(self.count))
+        votes = torch.arange(asked.shape[1], 0, -1.0, device="cpu").expand_as(asked)
+        total = asked.new_zeros(self.count, dtype=votes.dtype)
+        total.index_add_(0, asked.flatten(), votes.flatten())
+        return total.sort(descending=True, stable=True).indices.argsort()
 
     def _compared(self, rows: Tensor, probes: int) -> Tensor:
         """Places, in the order of the lists, of the rows compared with some queries."""

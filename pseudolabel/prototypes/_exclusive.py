@@ -66,9 +66,9 @@ def optimal_owners(similarity: Tensor, counts: Sequence[int]) -> Tensor:
     """Maximises the total similarity: on the CPU, head by head, for ``M`` up to about 10,000."""
     heads = similarity.flatten(0, -3) if similarity.dim() > 2 else similarity.unsqueeze(0)
     owners = [_transport(head.double().cpu().numpy(), counts) for head in heads]
-    stacked = torch.from_numpy(np.stack(owners)) if owners else torch.empty(0, dtype=torch.int64)
+    stacked = np.stack(owners) if owners else np.empty(0, np.int64)
     shape = (*similarity.shape[:-2], similarity.shape[-1])
-    return stacked.reshape(shape).to(similarity.device)
+    return torch.from_numpy(stacked).reshape(shape).to(similarity.device)
 
 
 def _transport(similarity: np.ndarray, counts: Sequence[int]) -> np.ndarray:

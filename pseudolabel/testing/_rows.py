@@ -86,7 +86,9 @@ def prob_decoder(style: str, num_classes: int) -> Decoder:
     if style == "saturated":
         return Decoder(
             num_classes,
-            lambda b: torch.tensor([30.0 * _signed(x % 7) for x in b]).softmax(-1).tolist(),
+            lambda b: (
+                torch.tensor([30.0 * _signed(x % 7) for x in b], device="cpu").softmax(-1).tolist()
+            ),
         )
     if style == "near_ties":
         # One or two last places of a float32 apart: equal to whoever rounds.

@@ -270,9 +270,10 @@ def _size(violation: LawViolation) -> tuple[int, int]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Leaves torch's global generator as it was, whatever a rule does to it."""
+    """Cases are of the CPU, whatever the default device; the global generator is put back."""
     state = torch.get_rng_state()
     try:
-        yield
+        with torch.device("cpu"):
+            yield
     finally:
         torch.set_rng_state(state)

@@ -82,7 +82,8 @@ def features(
     """
     decoder = feature_decoder(draw, draw(st.sampled_from(list(styles))), num_features)
     rows = draw(_rows(decoder, num_samples))
-    return torch.tensor(rows, dtype=torch.float64).reshape(num_samples, num_features).to(dtype)
+    wide = torch.tensor(rows, dtype=torch.float64, device="cpu")
+    return wide.reshape(num_samples, num_features).to(dtype)
 
 
 @st.composite
@@ -120,7 +121,7 @@ def probabilities(
     decoder = prob_decoder(draw(st.sampled_from(list(styles))), num_classes)
     rows = draw(_rows(decoder, num_samples * prod(heads)))
     shape = (*heads, num_samples, num_classes)
-    probs = torch.tensor(rows, dtype=torch.float64).reshape(shape).to(dtype)
+    probs = torch.tensor(rows, dtype=torch.float64, device="cpu").reshape(shape).to(dtype)
     return probs.clamp(0, 1)  # of a single class, a last place above 1 would be none
 
 
@@ -157,7 +158,7 @@ def labels(
     decoder = label_decoder(present, unlabelled=unlabelled, heavy=_heavy(draw))
     shape = (*heads, num_samples)
     drawn = draw(_rows(decoder, prod(shape)))
-    return torch.tensor(drawn).long().reshape(shape)
+    return torch.tensor(drawn, device="cpu").long().reshape(shape)
 
 
 def priors(num_classes: int) -> st.SearchStrategy[list[float]]:
@@ -278,7 +279,7 @@ def cases(
                 rows.append(decoder.decode(head))
                 drawn = drawn[1 if follows else decoder.size :]
             tables[name].append(rows)
-    found = {name: torch.tensor(rows).transpose(0, 1) for name, rows in tables.items()}
+    found = {name: torch.tensor(x, device="cpu").transpose(0, 1) for name, x in tables.items()}
     shape = (*heads, len(samples))
     return Case(
         num_classes,

@@ -71,6 +71,15 @@ def test_what_is_found_is_ranked_like_the_exact_answer(metric, include_self):
             assert index == row or similarity[index] == value
 
 
+@both_metrics
+def test_the_default_device_is_not_asked(metric):
+    features = blobs(2500)
+    expected = nearest_neighbors(features, 5, metric=metric, backend=InvertedLists(0.8))
+    with torch.device("meta"):
+        found = nearest_neighbors(features, 5, metric=metric, backend=InvertedLists(0.8))
+    assert_identical(found, expected)
+
+
 def test_all_lists_are_the_exact_answer():
     features = blobs(2500)
     features[::40] = features[7]

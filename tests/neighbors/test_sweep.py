@@ -105,6 +105,17 @@ def test_queries_of_their_own(small_tiles, tiles_seen, metric, dtype):
     assert tiles_seen
 
 
+@both_metrics
+def test_the_default_device_is_not_asked(small_tiles, tiles_seen, metric):
+    small_tiles(torch.bfloat16)
+    features = clustered(1, 333, 19, 0.3).float()
+    expected = by_rows(features, 5, metric=metric)
+    with torch.device("meta"):
+        found = nearest_neighbors(features, 5, metric=metric)
+    assert_identical(found, expected)
+    assert tiles_seen
+
+
 @pytest.mark.parametrize("size", [64, 65, 95, 96, 97, 127, 128, 129, 160, 200])
 def test_every_size_of_the_last_tile(small_tiles, size):
     small_tiles(torch.bfloat16)

@@ -50,7 +50,7 @@ def half_share(num_samples, num_classes):
 def confident(features, probs):
     """`select_confident` as a rule: a sample carries the labels of the classes that select it."""
     indices = select_confident(probs, half_share(*probs.shape[-2:]))
-    hot = torch.zeros(*probs.mT.shape, dtype=torch.bool).scatter(-1, indices, True)
+    hot = torch.zeros_like(probs.mT, dtype=torch.bool).scatter(-1, indices, True)
     return hot.mT
 
 
@@ -71,16 +71,17 @@ def by_ratio(features, labels):
 
 
 def balanced(features, labels):
-    probs = torch.full((len(labels), 2), 1 / 2)
+    probs = features.new_full((len(labels), 2), 1 / 2)
     options = {"k": 3, "threshold": 0.5, "probs": probs, "balance": True}
     return reliable_labels(
-        features, labels, generator=torch.Generator().manual_seed(0), **options
+        features, labels, generator=torch.Generator("cpu").manual_seed(0), **options
     ).mask
 
 
 def adaptive(probs):
     """A fresh one for every batch: a module that has seen others answers by them too."""
-    return SelfAdaptiveThreshold(probs.shape[-1], momentum=0.5)(probs)
+    with probs.device:
+        return SelfAdaptiveThreshold(probs.shape[-1], momentum=0.5)(probs)
 
 
 COSINE, EUCLIDEAN = {"metric": "cosine"}, {"metric": "euclidean"}

@@ -79,6 +79,16 @@ def test_the_global_random_state_is_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_default_device_is_not_asked():
+    def first_half(features, labels):
+        return (torch.arange(len(labels)) < len(labels) / 2) & (labels >= 0)
+
+    expected = examine_labeling_rule(first_half, kind="mask")
+    with torch.device("meta"):
+        found = examine_labeling_rule(first_half, kind="mask")
+    assert str(found) == str(expected)
+
+
 def test_a_rule_that_answers_at_random_is_reported_and_not_flaky():
     with pytest.raises(LawViolation, match="determinism"):
         check_labeling_rule(
@@ -340,13 +350,14 @@ def check_case():
 @given(st.data())
 def test_strategies_draw_what_they_say(data):
     size, classes = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 2))
-    rows = data.draw(features(size, 3, dtype=torch.float64))
+    with torch.device("meta"):  # whatever the default device, they are of the CPU
+        rows = data.draw(features(size, 3, dtype=torch.float64))
+        probs = data.draw(probabilities(size, classes, heads=(2,)))
+        y = data.draw(labels(size, classes, heads=(2,), unlabelled=False))
     assert rows.shape == (size, 3)
     assert rows.dtype == torch.float64
-    probs = data.draw(probabilities(size, classes, heads=(2,)))
     assert probs.shape == (2, size, classes)
     assert ((probs >= 0) & (probs <= 1)).all()
-    y = data.draw(labels(size, classes, heads=(2,), unlabelled=False))
     assert y.shape == (2, size)
     assert ((y >= 0) & (y < classes)).all()
     counts = data.draw(quotas(size, classes))
