@@ -1,13 +1,15 @@
 """Every public operator called wrongly, one row a mistake.
 
 A row starts from a valid call and replaces some arguments. The error must have the right type and
-read ``<argument>: expected <what>, got <what came>``, where what came is recognisable.
+read ``<argument>: expected <what>, got <what came>``, where what came is recognisable. All messages
+are in bad_input.txt, word for word, to be read in one go; as a script this file prints them anew.
 """
 
 import inspect
 import math
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -533,6 +535,9 @@ ROWS = [
 ]
 
 
+MESSAGES = Path(__file__).with_name("bad_input.txt").read_text().splitlines()
+
+
 def complaint(mistake: Row) -> re.Pattern[str]:
     """The form every message has; where either argument may be blamed, either may be shown."""
     what = "(meta|cpu)" if mistake.shown == "meta|cpu" else re.escape(mistake.shown)
@@ -541,13 +546,22 @@ def complaint(mistake: Row) -> re.Pattern[str]:
     return re.compile(rf"^({mistake.argument}): {said}", re.DOTALL)
 
 
-@pytest.mark.parametrize("mistake", ROWS, ids=str)
-def test_a_mistake_is_named(mistake):
+def said_of(mistake: Row) -> str:
     function, arguments = VALID[mistake.operator]
     with pytest.raises(mistake.error) as caught:
         function(**{**arguments, **mistake.overrides})
-    message = str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("mistake", ROWS, ids=str)
+def test_a_mistake_is_named(mistake):
+    message = said_of(mistake)
     assert complaint(mistake).search(message), message
+    assert f"{mistake.operator}: {message}" in MESSAGES
+
+
+def test_every_message_on_file_is_still_given():
+    assert sorted({f"{row.operator}: {said_of(row)}" for row in ROWS}) == MESSAGES
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -618,3 +632,7 @@ def test_the_setting_of_value_checks_can_stay():
         pl.check_values(None)
     with pytest.raises(ValueError, match=r"^probs: "):
         pl.select_confident(bad, 1)
+
+
+if __name__ == "__main__":
+    print(*sorted({f"{row.operator}: {said_of(row)}" for row in ROWS}), sep="\n")  # noqa: T201
