@@ -19,6 +19,7 @@ from common.head_losses import HeadLossName, LossSettings, head_loss, loss_floor
 from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, PUBLISHED, Presets, fashion_mnist, paper
 from common.prototype_task import PrototypeTask
+from common.ranges import Ratio, Share
 from common.report import Outcome
 from common.semi_supervised import Thresholded
 from common.settings import RunSettings, ViewName, run_from_command_line
@@ -31,7 +32,7 @@ class Settings(RunSettings):
     """What RPSC can be told."""
 
     heads: HeadSettings = field(default_factory=lambda: HeadSettings(norm="batch"))
-    prototype_ratio: float = 0.5
+    prototype_ratio: Ratio = 0.5
     """Share of a cluster that makes its prototype; the paper's gamma."""
     loss: HeadLossName = "scl"
     """What heads learn by: scl (Eq. 4-5), its parts scl-1 to scl-3 (Table 4), or ce (Table 5)."""
@@ -43,7 +44,7 @@ class Settings(RunSettings):
     labels: Literal["prototype", "head"] = "prototype"
     """What judges an image before the joint training: its nearest prototype (Eq. 6), or the head,
     as in SPICE."""
-    threshold_momentum: float = 0.999
+    threshold_momentum: Share = 0.999
     """Of the adaptive thresholds; FreeMatch's."""
 
 

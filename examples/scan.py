@@ -20,6 +20,7 @@ from common.head_losses import LossSettings
 from common.neighbor_task import NeighborTask
 from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, Presets, fashion_mnist, paper
+from common.ranges import Count, Share
 from common.report import Outcome
 from common.semi_supervised import JointSettings, Thresholded
 from common.settings import (
@@ -48,15 +49,19 @@ class Settings(RunSettings):
             steps=100, optimizer="adam", learning_rate=1e-4, weight_decay=1e-4, schedule="constant"
         )
     )
-    mined: int = 20
+    mined: Count = 20
     """Neighbours of a sample; 20 in the paper, 50 for ImageNet."""
     loss: Literal["ce", "scl"] = "ce"
     """What self-labelling learns by: cross-entropy (SCAN), or RPSC's loss (its Table 5, Fig. 4)."""
     loss_details: LossSettings = field(default_factory=LossSettings)
     learn_view: ViewName = "strong"
     """The view that heads learn on; strong in the paper."""
-    confident_from: float = 0.99
+    confident_from: Share = 0.99
     """Probability from which a prediction labels a sample; 0.99 in the paper."""
+
+    def limits(self, num_images: int) -> dict[str, tuple[int, int]]:
+        """Neighbours of stage 2, too."""
+        return {**super().limits(num_images), "--mined": (self.mined, num_images - 1)}
 
 
 def run(pipeline: Pipeline[Settings]) -> Outcome:

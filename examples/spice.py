@@ -17,6 +17,7 @@ from common.head_losses import HeadLossName, LossSettings, head_loss, loss_floor
 from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, PUBLISHED, Presets, fashion_mnist, paper, spice_code
 from common.prototype_task import PrototypeTask
+from common.ranges import Ratio, Share
 from common.report import Outcome
 from common.semi_supervised import Thresholded
 from common.settings import RunSettings, ViewName, run_from_command_line
@@ -28,7 +29,7 @@ from pseudolabel import FixedThreshold, prototype_labels
 class Settings(RunSettings):
     """What SPICE can be told."""
 
-    prototype_ratio: float = 0.5
+    prototype_ratio: Ratio = 0.5
     """Share of a cluster that makes its prototype: 0.5 in the published code, 1 in the paper's
     Eq. 2."""
     assignment: Literal["overlap", "greedy", "optimal", "sequential", "nearest"] = "overlap"
@@ -41,7 +42,7 @@ class Settings(RunSettings):
     """The view that labels are read from; weak in the paper, others in its Table VIII (Aug1)."""
     learn_view: ViewName = "strong"
     """The view that heads learn on; strong in the paper, others in its Table VIII (Aug2)."""
-    confident_from: float = 0.95
+    confident_from: Share = 0.95
     """Probability from which a prediction teaches the strong view (eta); 0.95 in FixMatch."""
 
 

@@ -15,6 +15,7 @@ from common.augmentation import View, Views
 from common.evaluation import History, Snapshot
 from common.health import Health
 from common.journal import Stage
+from common.ranges import Count, Natural, NonNegative, Positive
 from common.training import OptimizerName, fit, in_eval_mode, make_optimizer
 from pseudolabel import ClusterHeads, select_head
 
@@ -26,27 +27,27 @@ Look = Callable[[Tensor], Tensor]
 class HeadSettings:
     """How the clustering heads are trained."""
 
-    heads: int = 10
+    heads: Count = 10
     """Heads trained side by side; they differ by their initial weights alone."""
-    hidden: int = 256
+    hidden: Count = 256
     """Width of a head's hidden layer; that of the features in SPICE's paper."""
     norm: Literal["batch"] | None = None
     """Normalisation in a head: none (SPICE), or batch (RPSC, as in BYOL)."""
-    rounds: int = 40
+    rounds: Count = 40
     """How often the samples are viewed and labelled anew."""
-    samples: int | None = None
-    """Samples drawn and labelled a round (M); None for all of them."""
-    batch_size: int = 256
+    samples: Count | None = None
+    """Samples drawn and labelled a round (M); None, or more than there are, for all of them."""
+    batch_size: Count = 256
     """Labelled entries a step and head; 128 in SPICE's published code."""
-    repeats: int = 4
+    repeats: Count = 4
     """Passes over the labelled entries a round; 8 in SPICE's published code."""
     optimizer: OptimizerName = "adam"
     """Adam in SPICE's and SCAN's published code."""
-    learning_rate: float = 5e-3
+    learning_rate: Positive = 5e-3
     """Constant; 0.005 in SPICE's published code."""
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
     """None in SPICE's published code, 1e-4 in SCAN's."""
-    entropy: float = 0.0
+    entropy: NonNegative = 0.0
     """Weight of minus the entropy of the mean prediction: none in SPICE but for its Table VII, 5 in
     SCAN."""
     encoder: Literal["frozen", "joint"] = "frozen"
@@ -55,7 +56,7 @@ class HeadSettings:
     keep: Literal["last", "best"] = "last"
     """The head of the smallest label-free loss after the last round (the paper), or after any that
     is evaluated (the published code)."""
-    evaluate_every: int = 0
+    evaluate_every: Natural = 0
     """Rounds between two evaluations of all heads (SPICE's Fig. 6, RPSC's Fig. 3); 0 for the end
     alone."""
 

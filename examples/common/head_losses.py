@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from common.prototype_task import Entries, HeadLoss
+from common.ranges import Positive
 from pseudolabel import double_softmax_cross_entropy, soft_contrastive_loss
 
 HeadLossName = Literal["double-softmax", "ce", "tce", "scl", "scl-1", "scl-2", "scl-3"]
@@ -19,9 +20,9 @@ HeadLossName = Literal["double-softmax", "ce", "tce", "scl", "scl-1", "scl-2", "
 class LossSettings:
     """Details of the losses that have any."""
 
-    ce_temperature: float = 0.2
+    ce_temperature: Positive = 0.2
     """Divides the logits under tce; 0.2 was the best of eight in SPICE's Table VII."""
-    scl_temperature: float = 0.5
+    scl_temperature: Positive = 0.5
     """Divides the similarities under scl; RPSC's tau."""
     scl_confidence: Literal["one_minus", "paper"] = "one_minus"
     """1 - d, which falls with the distance d to the prototype, or d itself as RPSC prints it."""

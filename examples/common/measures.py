@@ -86,7 +86,10 @@ def linear_probe(features: Tensor, truth: Tensor) -> float:
     known = (truth >= 0).numpy()
     rows, classes = features.cpu().numpy()[known], truth.numpy()[known]
     rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-6)
-    halves = train_test_split(rows, classes, test_size=0.5, random_state=0, stratify=classes)
+    # A class with a single sample cannot be halved.
+    sizes = torch.from_numpy(classes).bincount()
+    evenly = None if (sizes == 1).any() else classes
+    halves = train_test_split(rows, classes, test_size=0.5, random_state=0, stratify=evenly)
     classifier = LogisticRegression(max_iter=300).fit(halves[0], halves[2])
     return float(classifier.score(halves[1], halves[3]))
 

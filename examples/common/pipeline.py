@@ -22,6 +22,7 @@ from common.data import ImageData, load
 from common.evaluation import Scoreboard, StageResult, kmeans, kmeans_on_sphere
 from common.journal import Journal, Stage
 from common.network import Architecture, Encoder, load_part
+from common.ranges import check_ranges
 from common.ranks import fabric_for, rank, wait_for_all
 from common.report import Outcome, write_outcome
 from common.representation import train_representation
@@ -236,8 +237,6 @@ class Pipeline(Generic[SettingsType]):
         settings = self.settings
         seed_everything(settings.seed + 2, verbose=False)
         if settings.start == "warm":
-            if settings.joint_backbone is not None:
-                raise ValueError("joint_backbone: expected None for a warm start")
             return network
         if settings.joint_backbone is not None:
             self._architecture = self.architecture(BackboneSettings(settings.joint_backbone))
@@ -273,12 +272,14 @@ class Pipeline(Generic[SettingsType]):
 
 def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome]) -> None:
     """Loads the data, runs a method, prints the table and writes the folder."""
+    check_ranges(settings)
     torch.set_num_threads(settings.threads)
     torch.set_default_dtype(torch.float64 if settings.precision == "64-true" else torch.float32)
     fabric = fabric_for(settings.accelerator, settings.precision)
     chosen = asdict(settings.data)
     chosen.pop("on_device")
     data = load(chosen.pop("name"), **chosen)
+    settings.check(len(data.images), data.num_classes)
     this_run = identity(settings, data)
     if rank() == 0:
         open_folder(settings, this_run)

@@ -81,11 +81,7 @@ class PrototypeTask:
         self.images, self.embeddings = images, embeddings
         self.clean, self.label_view, self.learn_view = clean, label_view, learn_view
         self.label, self.head_loss = label, loss
-        self.samples = len(images) if settings.samples is None else settings.samples
-        if not 1 <= self.samples <= len(images):
-            raise ValueError(
-                f"samples: expected 1 to {len(images)} of the images, got {self.samples}"
-            )
+        self.samples = min(len(images), settings.samples or len(images))
         self.batch_size, self.entropy = settings.batch_size, settings.entropy
         self.floor = floor - self.entropy * math.log(num_classes)
         self.notes: dict[str, Tensor] = {}

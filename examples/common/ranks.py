@@ -30,7 +30,10 @@ def fabric_for(accelerator: str, precision: str) -> Fabric:
     """A Fabric on one device, or on the devices that ``torchrun`` has started processes for."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+        try:
+            return Fabric(accelerator=accelerator, devices=1, precision=precision)
+        except (ImportError, RuntimeError) as error:
+            raise ValueError(f"--accelerator {accelerator}: {error}") from None
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     fabric = Fabric(
         accelerator=accelerator,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning.fabric import Fabric
@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 from common.augmentation import View
 from common.journal import Stage
 from common.network import Encoder
+from common.ranges import Count, NonNegative, Positive, Range, Share
 from common.training import OptimizerName, fit, make_optimizer, pick, shuffled_batches
 
 
@@ -22,25 +23,25 @@ from common.training import OptimizerName, fit, make_optimizer, pick, shuffled_b
 class RepresentationSettings:
     """How the features are learned."""
 
-    epochs: int = 80
+    epochs: Count = 80
     """Passes over the images; 1000 in the published code (STL-10, CIFAR)."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Range(2)] = 256
     """Positive pairs a step; 128 in the published code."""
-    queue: int = 256
+    queue: Count = 256
     """Keys kept as negatives; 12800 for CIFAR-10 in the published code. Small beside the data set:
     a tenth of them are of the anchor's own class, and in a queue that holds most of the images also
     the anchor itself."""
-    key_momentum: float = 0.999
+    key_momentum: Share = 0.999
     """How much of the key encoder stays at a step; MoCo's."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Divides the similarities; 0.2 in the published code."""
-    projection: int = 64
+    projection: Count = 64
     """Width of the space in which pairs are compared; 128 in MoCo v2."""
     optimizer: OptimizerName = "adam"
     """SGD in the published code."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Falling to 0 along a cosine; 0.015 (SGD) in the published code."""
-    weight_decay: float = 1e-5
+    weight_decay: NonNegative = 1e-5
     """1e-4 (SGD) in the published code."""
     features: Literal["projection", "backbone"] = "projection"
     """What the later stages see: where pairs are compared, or what comes before it (the paper)."""

@@ -19,6 +19,7 @@ from common.augmentation import Views
 from common.evaluation import History, Snapshot
 from common.health import Health
 from common.journal import Stage
+from common.ranges import Count, Decay, Natural, NonNegative, Positive
 from common.training import (
     OptimizerName,
     Schedule,
@@ -37,24 +38,24 @@ from pseudolabel import consistency_loss
 class JointSettings:
     """How network and head are trained together."""
 
-    steps: int = 600
+    steps: Count = 600
     """Optimiser steps; 2^20 in FixMatch and in SPICE's published code."""
-    labelled_batch: int = 64
+    labelled_batch: Count = 64
     """Images with a reliable label a step (L); 64 in FixMatch."""
-    unlabelled_batch: int = 256
+    unlabelled_batch: Count = 256
     """Images of the whole set a step (U); 448 in FixMatch."""
     optimizer: OptimizerName = "adamw"
     """SGD with Nesterov momentum in FixMatch."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """At the start; 0.03 (SGD) in FixMatch."""
-    weight_decay: float = 0.05
+    weight_decay: NonNegative = 0.05
     """Of all but normalisation layers; 5e-4 (SGD) in FixMatch."""
     schedule: Schedule = "cosine"
     """Of the learning rate: to 0 along a cosine, or as in FixMatch along 7/16 of one."""
-    average: float = 0.98
+    average: Decay = 0.98
     """Decay of the moving average of the weights, which is the network that comes out; 0.999 in
     FixMatch, 0 for the network itself."""
-    evaluate_every: int = 0
+    evaluate_every: Natural = 0
     """Steps between two evaluations (RPSC's Fig. 4); 0 for the end alone."""
 
 

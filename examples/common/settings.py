@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
+from common.backbones import BACKBONES
 from common.clustering import HeadSettings
 from common.data import Protocol
 from common.journal import GO_ON, Stopped
+from common.ranges import Count, NonNegative, Range, Share
 from common.representation import RepresentationSettings
 from common.semi_supervised import JointSettings
 
@@ -32,11 +34,11 @@ class DataSettings:
     protocol: Protocol = "whole"
     """Train and evaluate on all images, or train on the train part and evaluate on the test part
     too: SPICE's Tables II and III."""
-    num_classes: int | None = None
+    num_classes: Annotated[int, Range(2)] | None = None
     """Clusters to find (K); None for the number of classes, which a flat folder does not tell."""
     unlabelled: bool = False
     """Learn the representation on the unlabelled part too; stl10 alone has one."""
-    size: int | None = None
+    size: Annotated[int, Range(8)] | None = None
     """Height and width to which image files are scaled; None for 224 (ImageNet), 64 (Tiny-ImageNet)
     or 32 (folder)."""
     channels: Literal[1, 3] | None = None
@@ -55,7 +57,7 @@ class BackboneSettings:
     """convnet-8 (digits), convnet-28 (Fashion-MNIST), resnet-18, resnet-34, the same with a 3 x 3
     stem for images of 32 or 64 pixels (resnet-18-small, resnet-34-small), SPICE's resnet-34-pooled,
     wrn-28-2, wrn-28-8 or wrn-37-2."""
-    width: int | None = None
+    width: Count | None = None
     """Channels of the first layer; None for the published number."""
 
 
@@ -63,17 +65,17 @@ class BackboneSettings:
 class ReliabilitySettings:
     """Which labels the joint training starts from."""
 
-    neighbors: int = 20
+    neighbors: Count = 20
     """Neighbours asked about a label; 100 in both papers, whose classes are ten times as large and
     more."""
-    above: float = 0.95
+    above: Share = 0.95
     """Share of the neighbours that has to be exceeded: 0.95 in RPSC, 0.90 or 0.99 in SPICE's
     published code, by data set."""
     strict: bool = True
     """Exceeded (both papers), or reached (SPICE's published code)."""
     include_self: bool = False
     """Whether a sample is one of its own neighbours; it is in SPICE's published code."""
-    min_confidence: float | None = None
+    min_confidence: Share | None = None
     """A probability to be exceeded as well: 0.99 in SPICE's published code, none in the papers."""
     balance: bool = False
     """Cut every class to the size of the smallest, as SPICE's published code does."""
@@ -93,13 +95,13 @@ class RunSettings:
     """Go on with the run in that folder from its last checkpoint, with the same result as if it had
     never stopped; all that tells one result from another must be as it was. Without a run there,
     start one."""
-    checkpoint_every: float = 60.0
+    checkpoint_every: NonNegative = 60.0
     """Seconds between two checkpoints of a stage; the last two are kept until the run is over."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """The same seed gives the same result on the same CPU."""
     accelerator: str = "auto"
     """Lightning Fabric's: auto (a GPU if there is one), cpu, gpu, mps."""
-    threads: int = 1
+    threads: Count = 1
     """On the CPU. A network this small gains little from more, and loses much if a core is busy."""
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
     """Lightning Fabric's. In 64-true no rounding decides anything: for comparisons."""
@@ -126,6 +128,34 @@ class RunSettings:
     """Name of the backbone of a fresh joint training; None for the one of stage 1. WideResNets in
     SPICE's Table II and in its published code."""
     joint: JointSettings = field(default_factory=JointSettings)
+
+    def check(self, num_images: int, num_classes: int) -> None:
+        """Checks what ranges leave open and what the images decide, before stage 1.
+
+        Args:
+            num_images: N.
+            num_classes: K.
+
+        Raises:
+            ValueError: If a value is not possible; names the option.
+        """
+        for option, name in (
+            ("--backbone.name", self.backbone.name),
+            ("--joint-backbone", self.joint_backbone),
+        ):
+            if name is not None and name not in BACKBONES:
+                raise ValueError(f"{option}: expected one of {', '.join(BACKBONES)}, got {name!r}")
+        if self.joint_backbone is not None and self.start == "warm":
+            raise ValueError("--joint-backbone: expected none for a warm start; see --start")
+        limits = {"--data.num-classes": (num_classes, num_images), **self.limits(num_images)}
+        for option, (asked, most) in limits.items():
+            if asked > most:
+                raise ValueError(f"{option}: expected at most {most} for these images, got {asked}")
+
+    def limits(self, num_images: int) -> dict[str, tuple[int, int]]:
+        """By option how many are asked for, and how many of the images there are at most."""
+        most = num_images - 1 + self.reliability.include_self
+        return {"--reliability.neighbors": (self.reliability.neighbors, most)}
 
 
 SettingsType = TypeVar("SettingsType", bound=RunSettings)

@@ -55,11 +55,33 @@ def test_the_class_does_not_decide_the_order_which_is_always_the_same(classes):
     assert first.truth.tolist() != sorted(first.truth.tolist(), reverse=True)
 
 
-def test_a_flat_folder_has_no_truth_and_keeps_its_order(flat):
+LAYOUTS = {
+    "other names of classes": lambda i: f"{'wolf' if i < 4 else 'ape'}/{i}.png",
+    "other members": lambda i: f"{'dog' if i % 3 else 'cat'}/{i}.png",
+    "no classes": lambda i: f"{i}.png",
+    "names that say nothing": lambda i: f"{'cat' if i < 4 else 'dog'}/{i}/image.png",
+    "the same, dealt anew": lambda i: f"{'dog' if i % 3 else 'cat'}/{i}/image.png",
+}
+
+
+def laid_out(root, place):
+    for i in range(8):
+        write(root / place(i), (30 * i, 0, 0))
+    return load("folder", root=root, size=8, num_classes=2).images[:, 0, 0, 0].tolist()
+
+
+def test_class_folders_or_none_leave_the_order_as_it_is(tmp_path):
+    *named, nameless, again = (laid_out(tmp_path / name, place) for name, place in LAYOUTS.items())
+    assert named[0] == named[1] == named[2] != sorted(named[0])
+    assert nameless == again != sorted(nameless)
+
+
+def test_a_flat_folder_has_no_truth(flat):
     data = load("folder", root=flat, size=8, num_classes=3)
     assert (data.truth, data.num_classes, data.class_names) == (None, 3, ())
-    assert [file.name for file in data.files] == [f"{number}.png" for number in range(6)]
-    assert data.images[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160, 200]
+    red = [40 * int(file.stem) for file in data.files]
+    assert data.images[:, 0, 0, 0].tolist() == red
+    assert sorted(red) == [0, 40, 80, 120, 160, 200]
 
 
 def test_a_flat_folder_does_not_tell_the_number_of_clusters(flat):

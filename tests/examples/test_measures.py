@@ -68,3 +68,9 @@ def test_a_linear_probe_sees_what_is_linear():
     noise = torch.randn(100, 3)
     assert linear_probe(torch.cat([noise, truth.unsqueeze(1).float()], 1), truth) == 1
     assert linear_probe(noise, truth) < 0.8
+
+
+def test_a_class_of_one_sample_does_not_stop_a_probe():
+    truth = torch.arange(100).clamp(max=1)
+    truth[50] = 2
+    assert linear_probe(torch.randn(100, 3), truth) > 0.5

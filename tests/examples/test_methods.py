@@ -187,8 +187,28 @@ def test_without_a_reliable_label_the_first_stages_are_reported(tmp_path, capsys
 
 
 def test_a_backbone_for_stage_3_alone_asks_for_a_fresh_start(tmp_path):
-    with pytest.raises(ValueError, match="joint_backbone: expected None for a warm start"):
+    with pytest.raises(ValueError, match="--joint-backbone: expected none for a warm start"):
         run("spice", tmp_path / "x", "--joint-backbone", "convnet-8")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("spice", ["--heads.rounds", "0"], "--heads.rounds: expected 1 or more, got 0"),
+        ("spice", ["--prototype-ratio", "0"], r"--prototype-ratio: expected a number in \(0, 1\]"),
+        ("spice", ["--joint.average", "1"], r"--joint.average: expected a number in \[0, 1\)"),
+        ("rpsc", ["--threshold-momentum", "nan"], "--threshold-momentum: expected .*, got nan"),
+        ("spice", ["--backbone.name", "vit"], "--backbone.name: expected one of convnet-8, "),
+        ("rpsc", ["--data.num-classes", "2000"], "--data.num-classes: expected at most 300 "),
+        ("spice", ["--reliability.neighbors", "300"], "neighbors: expected at most 299 "),
+        ("scan", ["--mined", "300"], "--mined: expected at most 299 for these images, got 300"),
+        ("scan", ["--accelerator", "tpu"], "--accelerator tpu: "),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_computed(method, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(method, tmp_path / "x", *options)
+    assert not (tmp_path / "x").exists()
 
 
 def test_held_out_images_are_scored_and_not_trained_on(runs, tmp_path):

@@ -116,9 +116,11 @@ def test_heads_with_batch_norm_train_on_a_part_of_the_samples(fabric, encoder, i
     assert trained.history[-1].losses.isfinite().all()
 
 
-def test_more_samples_than_images_are_refused(fabric, encoder, images):
-    with pytest.raises(ValueError, match="samples: expected 1 to 40 of the images, got 41"):
-        heads_of(fabric, encoder, images, samples=41)
+def test_more_samples_than_images_are_all_of_them(fabric, encoder, images):
+    trained, expected = (
+        heads_of(fabric, encoder, images, rounds=1, samples=samples) for samples in (41, None)
+    )
+    assert torch.equal(trained.probs, expected.probs)
 
 
 def test_the_best_head_of_all_rounds_or_the_best_of_the_last(fabric, encoder, images):

@@ -27,6 +27,11 @@ def test_an_error_is_found_on_few_samples(entry):
         check_labeling_rule(rule, kind=entry.kind, laws=entry.found_by[:1], **entry.promises)
     assert raised.value.law == entry.found_by[0]
     assert raised.value.case.num_samples <= entry.samples
+    # In words: what the law asks for and what came, not an error of the law's own.
+    text = str(raised.value)
+    assert f"expected:\n    {raised.value.expected.splitlines()[0]}" in text
+    assert f"got:\n    {raised.value.got.splitlines()[0]}" in text
+    assert "Error: " not in text or entry.raises
 
 
 def test_the_zoo_is_large_enough_to_mean_something():

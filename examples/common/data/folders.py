@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +99,7 @@ def list_folder(folder: Path, classes: Sequence[str] | None = None) -> Listing:
     if not names:
         if not loose:
             raise ValueError(f"{folder}: expected images or class folders, found neither")
-        return Listing(loose, None, ())
+        return _shuffled([loose], ())
     if loose and classes is None:
         raise ValueError(
             f"{folder}: expected images or class folders, found both: "
@@ -153,9 +155,19 @@ def _folders_of(
 def _shuffled(members: list[list[Path]], class_names: tuple[str, ...]) -> Listing:
     """The files of all classes, always in the same order, of which the class decides nothing.
 
-    Class by class, an image's position would tell its class to whatever breaks ties by it.
+    Class by class, an image's position would tell its class to whatever breaks ties by it. The
+    order is that of the files' own names and, where two have the same, of what is in them: another
+    class folder, or none, leaves it as it is.
     """
-    files = [file for of_one_class in members for file in of_one_class]
-    labels = [label for label, of_one_class in enumerate(members) for _ in of_one_class]
-    order = np.random.default_rng(0).permutation(len(files))
-    return Listing([files[i] for i in order], [labels[i] for i in order], class_names)
+    labelled = [(file, label) for label, files in enumerate(members) for file in files]
+    shared = Counter(file.name for file, _ in labelled)
+    labelled.sort(
+        key=lambda pair: (pair[0].name, _digest(pair[0]) if shared[pair[0].name] > 1 else "")
+    )
+    order = np.random.default_rng(0).permutation(len(labelled))
+    files, labels = zip(*(labelled[i] for i in order), strict=True)
+    return Listing([*files], [*labels] if class_names else None, class_names)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.blake2b(file.read_bytes()).hexdigest()
