@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import Answer, LabelingRule
@@ -38,17 +39,58 @@ def by_index(rule: LabelingRule, case: Case, answer: Answer) -> bool:
 
     Otherwise it was not a tie of these, but of what the rule made of them, up to rounding.
     """
-    names, generator = list(range(case.num_classes))[::-1], torch.Generator().manual_seed(0)
-    ahead = torch.arange(case.num_samples)
-    orders = [ahead, ahead.flip(0)]
-    orders += [torch.randperm(case.num_samples, generator=generator) for _ in range(_ORDERS)]
-    for order in orders:
+    names = list(range(case.num_classes))[::-1]
+    for order in _orders(case.num_samples):
         shuffled, back = case.shuffled(order.tolist()), order.argsort().tolist()
         if rule(shuffled).shuffled(back).chooses_as(answer):
             return True
         if rule(shuffled.renamed(names)).renamed(names).shuffled(back).chooses_as(answer):
             return True
     return False
+
+
+def _orders(size: int) -> list[Tensor]:
+    """The given one, its reverse, and random ones that are always the same."""
+    ahead, generator = torch.arange(size), torch.Generator().manual_seed(0)
+    drawn = [torch.randperm(size, generator=generator) for _ in range(_ORDERS)]
+    return [ahead, ahead.flip(0), *drawn]
+
+
+def only_pairs_tie(rule: LabelingRule, case: Case) -> bool:
+    """Whether the order of the samples decides within fixed pairs, and nowhere else.
+
+    Two samples are always as far from the mean of both, and each other's nearest ones as far from
+    one another. No movement of the numbers breaks such ties, so it is for the index to do.
+    """
+    answers = [
+        rule(case.shuffled(order.tolist())).shuffled(order.argsort().tolist())
+        for order in _orders(case.num_samples)
+    ]
+    columns = torch.stack([answer.columns() for answer in answers], dim=-1)
+    return all(_exchanged_in_pairs(column) for column in columns.unbind(-2))
+
+
+def _exchanged_in_pairs(answers: Tensor) -> bool:
+    """Whether of values ``(N, orders)`` those that vary are exchanged with one other, always."""
+    varied = answers[(answers != answers[:, :1]).any(-1)]
+    one, other = varied.unsqueeze(0), varied.unsqueeze(1)
+    values = torch.stack([torch.minimum(one, other), torch.maximum(one, other)])
+    partners = (values == values[..., :1]).all(-1).all(0).fill_diagonal_(False)
+    return bool((partners.sum(-1) == 1).all())
+
+
+def equal_classes_in_order(rule: LabelingRule, case: Case, answer: Answer, backwards: bool) -> None:
+    """Of two equal classes with equal counts, the later one gets no more samples."""
+    assert case.probs is not None
+    got = answer.count_by_class(case.num_classes)
+    for group in rule.equal_counts(case.num_samples, case.num_classes):
+        for first in group:
+            for later in group:
+                served, waiting = (later, first) if backwards else (first, later)
+                equal = torch.equal(case.probs[..., first], case.probs[..., later])
+                if first < later and equal and (got[..., waiting] > got[..., served]).any():
+                    expected = f"classes {first} and {later} are equal: {served} is served first"
+                    raise LawViolation("ties", case, expected, str(answer))
 
 
 def equal_samples_in_order(case: Case, answer: Answer, backwards: bool) -> None:

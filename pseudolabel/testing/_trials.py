@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pseudolabel.testing._literal import needed_votes
 from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES
 from pseudolabel.testing.cases import Case
-from pseudolabel.testing.rules import Counts, LabelingRule
+from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.strategies import cases
 
-_FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1)
+_FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1, 1e3, 1e-3)
 _WIDE = 400
 
 
@@ -101,20 +101,11 @@ def two_cases(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any
 
 def other_names(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[int]]:
     names = list(range(case.num_classes))
-    for group in _exchangeable(rule, case):
+    # Only equals may swap their names.
+    for group in rule.equal_counts(case.num_samples, case.num_classes):
         for c, name in zip(group, _other_order(draw, group), strict=True):
             names[c] = name
     return (names,)
-
-
-def _exchangeable(rule: LabelingRule, case: Case) -> list[list[int]]:
-    """The classes, grouped by what is promised to them: only equals may swap their names."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    promised: list[Counts] = [n for n in (rule.count, rule.at_most) if n is not None]
-    for c in range(case.num_classes):
-        key = tuple(rule.counts(n, case.num_samples, case.num_classes)[c] for n in promised)
-        groups.setdefault(key, []).append(c)
-    return list(groups.values())
 
 
 def _other_order(draw: st.DrawFn, things: Sequence[int]) -> list[int]:
@@ -151,8 +142,13 @@ def an_offset(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[flo
 
 def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float, float]:
     low, high = rule.thresholds
-    steps = sorted(draw(st.tuples(st.integers(0, 20), st.integers(0, 20))))
-    return low + (high - low) * steps[0] / 20, low + (high - low) * steps[1] / 20
+    places = st.integers(0, 20).map(lambda n: low + (high - low) * n / 20)
+    if case.probs is not None:  # and those that part the samples
+        tops = case.probs.amax(-1).double().flatten().tolist()
+        beside = st.tuples(st.sampled_from(tops), st.sampled_from([-1e-3, 0.0, 1e-3]))
+        places |= beside.map(lambda pair: min(high, max(low, sum(pair))))
+    smaller, larger = sorted(draw(st.tuples(places, places)))
+    return smaller, larger
 
 
 def a_dtype(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.dtype]:
@@ -224,7 +220,8 @@ def _even_probs(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
     for sample in range(case.num_samples):
         if draw(st.booleans()):
             top = draw(st.integers(0, case.num_classes - 1))
-            beside = draw(st.sampled_from([0.0, -2e-4, 2e-4]))  # lost in half precision
+            # Lost in half precision, and beside its roundest numbers.
+            beside = draw(st.sampled_from([0.0, -2e-4, 2e-4, -5e-5, 5e-5, -5e-6, 5e-6]))
             limit = min(1.0, float(np.float32(rule.threshold)) * (1 + beside))
             probs[sample] = (1 - limit) / max(1, case.num_classes - 1)
             probs[sample, top] = limit

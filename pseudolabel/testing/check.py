@@ -189,6 +189,10 @@ def find_domain(rule: LabelingRule) -> Domain:
                 sizes[num_classes] = size
                 break
             refused, error = size, error_here
+        told = rule.num_classes is not None
+        if told and num_classes not in sizes and not isinstance(error, rule.refuses):
+            wanted = f"an answer for {num_classes} classes, as num_classes= says, or a refusal"
+            raise LawViolation("form", None, wanted, f"{type(error).__name__}: {error}")
     if not sizes:
         said = f"{type(error).__name__}: {error}"
         raise LawViolation("form", None, "an answer to at least one plain case", said)

@@ -57,6 +57,19 @@ class Answer(NamedTuple):
         """Whether two answers agree in targets and in who is chosen, whatever the weights."""
         return torch.equal(self.given, other.given) and torch.equal(self.chosen, other.chosen)
 
+    def columns(self) -> Tensor:
+        """What each sample got, as numbers ``(N, columns)``."""
+        if self.kind == "labels":
+            return self.given.long()
+        return torch.stack([self.given.long(), self.chosen.long()], -1)
+
+    def count_by_class(self, num_classes: int) -> Tensor:
+        """How many samples each class got, ``(*heads, K)``."""
+        if self.kind == "labels":
+            return self.given.sum(-2)
+        own = self.given.unsqueeze(-1) == torch.arange(num_classes)
+        return (own & self.chosen.unsqueeze(-1)).sum(-2)
+
     def shuffled(self, order: Sequence[int]) -> Answer:
         """The answer to the shuffled case, if sample order means nothing."""
         axis, index = (-2 if self.kind == "labels" else -1), torch.tensor(order)
@@ -214,6 +227,15 @@ class LabelingRule:
                 if not after.same(before):
                     return False
         return True
+
+    def equal_counts(self, num_samples: int, num_classes: int) -> list[list[int]]:
+        """The classes, grouped by what is promised to them."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        promised = [n for n in (self.count, self.at_most) if n is not None]
+        for c in range(num_classes):
+            key = tuple(self.counts(n, num_samples, num_classes)[c] for n in promised)
+            groups.setdefault(key, []).append(c)
+        return list(groups.values())
 
     def counts(self, promised: Counts, num_samples: int, num_classes: int) -> list[int]:
         """A promised count, for every class."""

@@ -24,6 +24,7 @@ class Entry:
     found_by: tuple[str, ...] = ()
     promises: dict[str, Any] = field(default_factory=dict)
     samples: int = 12  # as few as these show it
+    raises: bool = False  # an error is what shows it
 
 
 # --- masks: do the neighbours carry the same label? ----------------------------------------------
@@ -474,7 +475,14 @@ LABELLINGS = [
         "labels",
         ("sample_permutation", "class_permutation"),
     ),
-    Entry("leaks across heads", quota_over_all_heads, "labels", ("heads",), {"heads": True}),
+    Entry(
+        "leaks across heads",
+        quota_over_all_heads,
+        "labels",
+        ("heads",),
+        {"heads": True},
+        raises=True,
+    ),
     Entry("shared, called exclusive", shared, "labels", ("exclusive",), {"exclusive": True}),
     Entry(
         "quota rounded up",
