@@ -171,7 +171,7 @@ def test_an_encoder_is_taken_over_from_another_run(runs, tmp_path):
 
 def test_an_encoder_of_another_architecture_is_refused(runs, tmp_path):
     options = ("--encoder-from", str(runs("spice")), "--backbone.width", "5")
-    with pytest.raises(ValueError, match="expected an encoder of this run's architecture"):
+    with pytest.raises(ValueError, match="expected the encoder of this run's architecture"):
         run("rpsc", tmp_path / "wider", *options)
 
 
