@@ -2,9 +2,10 @@
 
     python examples/predict.py runs/spice-3 photos/ --out photos.csv
 
-Reads the run's ``checkpoint.json`` and ``checkpoint.safetensors``, nothing else. The images are a
-folder of image files, scaled to the size of those that the run was trained on, or a ``.npy`` file
-of uint8 ``(N, C, H, W)``, or ``(N, H, W)`` if they are grey, of that very size.
+Reads the run's ``checkpoint.json`` and ``checkpoint.safetensors``, nothing else. The images are an
+image file or a folder of them, scaled to the size of those that the run was trained on, or a
+``.npy`` file of uint8 ``(N, C, H, W)``, or ``(N, H, W)`` if they are grey, of that very size. The
+rows of a folder are in the order of the paths.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 import tyro
 from common.augmentation import View, views_for
 from common.data import load
+from common.data.decoding import Pixels, decode
+from common.data.folders import SUFFIXES
 from common.network import Architecture, load_part
+from common.ranks import fabric_on
 from common.run_folder import RunFolder
 from common.training import in_eval_mode
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 
@@ -30,10 +33,10 @@ from torch import Tensor, nn
 class Settings:
     """What to predict, and where to."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Folder that a run has left."""
-    images: tyro.conf.Positional[Path]
-    """Folder of images, or a .npy file."""
+    images: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="IMAGES")]]
+    """Folder of images, an image file, or a .npy file."""
     out: Path = Path("predictions.csv")
     """CSV file: one row an image, its label and the probability of every cluster."""
     overwrite: bool = False
@@ -68,17 +71,23 @@ def load_predictor(run: Path) -> Predictor:
 
     Raises:
         FileNotFoundError: If the folder holds no finished run.
-        ValueError: If its files do not fit each other.
+        ValueError: If its files are damaged, or do not fit each other.
     """
     path = run / "checkpoint.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the checkpoint of a run, got no such file")
-    said: dict[str, Any] = json.loads(path.read_text())
-    architecture = Architecture(**said["architecture"])
-    network = architecture.build().eval()
+    try:
+        said: dict[str, Any] = json.loads(path.read_text())
+        architecture = Architecture(**said["architecture"])
+        network = architecture.build().eval()
+        channels, height, width = said["image_shape"]
+        views = views_for(said["settings"]["data"]["name"], size=width, channels=channels)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected the checkpoint of a run, got a damaged file "
+            f"({type(error).__name__}: {error})"
+        ) from None
     load_part(network, run, "network")
-    channels, height, width = said["image_shape"]
-    views = views_for(said["settings"]["data"]["name"], size=width, channels=channels)
     return Predictor(network, views.clean, (channels, height, width), architecture.num_classes)
 
 
@@ -87,21 +96,30 @@ def read_images(path: Path, predictor: Predictor) -> tuple[Tensor, list[str]]:
 
     Raises:
         FileNotFoundError: If there is nothing at the path.
-        ValueError: If it is no image folder, or an array of another shape or dtype.
+        ValueError: If it is neither images nor an array, or one of another shape or dtype.
     """
-    channels, *size = predictor.image_shape
+    channels, height, width = predictor.image_shape
+    expected = "a folder of images, an image file or a .npy file of numbers"
     if path.is_dir():
-        options = {"num_classes": predictor.num_classes, "size": size[1], "channels": channels}
+        options = {"num_classes": predictor.num_classes, "size": width, "channels": channels}
         data = load("folder", root=path, **options)
-        return data.images, [str(file) for file in data.files]
+        # Class folders are read shuffled.
+        order = sorted(range(len(data.files)), key=data.files.__getitem__)
+        return data.images[order], [str(data.files[index]) for index in order]
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: expected a folder of images or a .npy file, got nothing")
-    images = np.load(path, allow_pickle=False)
+        raise FileNotFoundError(f"{path}: expected {expected}, got nothing")
+    if path.suffix.lower() in SUFFIXES:
+        return decode([path], Pixels(width, channels)), [str(path)]
+    try:
+        with path.open("rb") as file:
+            images = np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected {expected}, found: {error}") from None
     if channels == 1 and images.ndim == 3:
         images = images[:, None]
     if images.dtype != np.uint8 or images.shape[1:] != predictor.image_shape:
         raise ValueError(
-            f"{path}: expected uint8 of shape (N, {channels}, {size[0]}, {size[1]}), "
+            f"{path}: expected uint8 of shape (N, {channels}, {height}, {width}), "
             f"got {images.dtype} of shape {images.shape}"
         )
     return torch.from_numpy(images), [str(index) for index in range(len(images))]
@@ -109,11 +127,15 @@ def read_images(path: Path, predictor: Predictor) -> tuple[Tensor, list[str]]:
 
 def main(settings: Settings) -> None:
     """Predicts and writes the table."""
+    if settings.batch_size < 1:
+        raise ValueError(f"--batch-size: expected at least 1, got {settings.batch_size}")
+    if settings.out.is_dir():
+        raise IsADirectoryError(f"{settings.out}: expected a file for --out, got a folder")
     if settings.out.exists() and not settings.overwrite:
         raise FileExistsError(f"{settings.out}: expected no such file; pass --overwrite")
     predictor = load_predictor(settings.run)
     images, names = read_images(settings.images, predictor)
-    fabric = Fabric(accelerator=settings.accelerator, devices=1)
+    fabric = fabric_on(settings.accelerator, devices=1)
     network = fabric.to_device(predictor.network)
     logits = in_eval_mode(fabric, network, images, predictor.view, batch_size=settings.batch_size)
     probs = logits.softmax(-1).cpu()
@@ -130,5 +152,5 @@ def main(settings: Settings) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Settings, description=__doc__))
-    except (FileExistsError, FileNotFoundError, NotADirectoryError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -89,20 +90,28 @@ def load_part(module: nn.Module, run: Path, part: str) -> None:
 
     Raises:
         FileNotFoundError: If the folder holds no checkpoint.
-        ValueError: If the architecture is another.
+        ValueError: If its file is damaged, or the architecture is another.
     """
     path = run / "checkpoint.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the checkpoint of a run, got no such file")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: expected the checkpoint of a run, got a damaged file ({error})"
+        ) from None
     prefix = f"{part}."
     saved = {
         name.removeprefix(prefix): value
-        for name, value in load_file(path).items()
+        for name, value in tensors.items()
         if name.startswith(prefix)
     }
     try:
         module.load_state_dict(saved)
     except RuntimeError as error:
+        # Torch says it in many lines.
+        said = " ".join(str(error).split())
         raise ValueError(
-            f"{path}: expected an {part} of this run's architecture; {error}"
+            f"{path}: expected the {part} of this run's architecture; {said}"
         ) from None

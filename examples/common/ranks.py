@@ -9,6 +9,7 @@ wrapped, and only the gradients of encoders, each from its share of the rows, ha
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -30,13 +31,10 @@ def fabric_for(accelerator: str, precision: str) -> Fabric:
     """A Fabric on one device, or on the devices that ``torchrun`` has started processes for."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes == 1:
-        try:
-            return Fabric(accelerator=accelerator, devices=1, precision=precision)
-        except (ImportError, RuntimeError) as error:
-            raise ValueError(f"--accelerator {accelerator}: {error}") from None
+        return fabric_on(accelerator, devices=1, precision=precision)
     local = int(os.environ["LOCAL_WORLD_SIZE"])
-    fabric = Fabric(
-        accelerator=accelerator,
+    fabric = fabric_on(
+        accelerator,
         devices=local,
         num_nodes=processes // local,
         precision=precision,
@@ -44,6 +42,20 @@ def fabric_for(accelerator: str, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def fabric_on(accelerator: str, **options: Any) -> Fabric:  # noqa: ANN401 - Fabric's own
+    """A Fabric on an accelerator that the user has named.
+
+    Raises:
+        ValueError: If this machine has none, or there is no such name.
+    """
+    try:
+        return Fabric(accelerator=accelerator, **options)
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"--accelerator: expected one that this machine has, got {accelerator!r}: {error}"
+        ) from None
 
 
 def first_decides(value: int, device: torch.device) -> int:

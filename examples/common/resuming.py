@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from common.data import ImageData
@@ -19,12 +20,17 @@ FREE = {"out", "overwrite", "resume", "checkpoint_every", "pictures"}
 
 
 def identity(settings: RunSettings, data: ImageData) -> dict[str, Any]:
-    """What tells the run from another, as JSON has it."""
+    """What tells the run from another, as JSON has it.
+
+    A run that goes on has the paths as its folder has them, where they lead to the same place.
+    """
     some = data.images[:: -(-len(data.images) // IMAGES_DIGESTED)].contiguous()
     digest = hashlib.sha256(some.cpu().numpy()).hexdigest()
     images = {"shape": list(data.images.shape), "digest": digest}
     chosen = {name: value for name, value in asdict(settings).items() if name not in FREE}
-    return json.loads(json.dumps({"settings": chosen, "images": images}, default=str))
+    before = _written(settings.out) if settings.resume else None
+    chosen = _spelt(chosen, (before or {}).get("settings"))
+    return json.loads(json.dumps({"settings": chosen, "images": images}))
 
 
 def open_folder(settings: RunSettings, run: dict[str, Any]) -> RunFolder:
@@ -51,12 +57,11 @@ def open_folder(settings: RunSettings, run: dict[str, Any]) -> RunFolder:
 
 
 def _check_same(folder: RunFolder, run: dict[str, Any]) -> None:
-    try:
-        before = json.loads((folder.path / RUN).read_text())
-    except (FileNotFoundError, ValueError):
+    before = _written(folder.path)
+    if before is None:
         raise ValueError(
             f"{folder.path}: expected a run to go on with, got a folder without a {RUN}"
-        ) from None
+        )
     was, is_now = dict(_leaves(before)), dict(_leaves(run))
     differing = [
         f"{name.removeprefix('settings.')} was {was.get(name)!r} and is {is_now.get(name)!r}"
@@ -65,6 +70,30 @@ def _check_same(folder: RunFolder, run: dict[str, Any]) -> None:
     ]
     if differing:
         raise ValueError(f"{folder.path}: expected the run that is there, but {differing[0]}")
+
+
+def _written(folder: Path) -> dict[str, Any] | None:
+    """The identity that a folder holds, if any."""
+    try:
+        said = json.loads((folder / RUN).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _spelt(settings: dict[str, Any], before: object) -> dict[str, Any]:
+    """Settings whose paths are strings: those from before that mean the same, else absolute."""
+    spelt = {}
+    for name, value in settings.items():
+        was = before.get(name) if isinstance(before, dict) else None
+        if isinstance(value, dict):
+            spelt[name] = _spelt(value, was)
+        elif isinstance(value, Path):
+            same = isinstance(was, str) and Path(was).resolve() == value.resolve()
+            spelt[name] = was if same else str(value.absolute())
+        else:
+            spelt[name] = value
+    return spelt
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

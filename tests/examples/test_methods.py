@@ -171,7 +171,7 @@ def test_an_encoder_is_taken_over_from_another_run(runs, tmp_path):
 
 def test_an_encoder_of_another_architecture_is_refused(runs, tmp_path):
     options = ("--encoder-from", str(runs("spice")), "--backbone.width", "5")
-    with pytest.raises(ValueError, match="expected an encoder of this run's architecture"):
+    with pytest.raises(ValueError, match="expected the encoder of this run's architecture"):
         run("rpsc", tmp_path / "wider", *options)
 
 
@@ -202,7 +202,11 @@ def test_a_backbone_for_stage_3_alone_asks_for_a_fresh_start(tmp_path):
         ("rpsc", ["--data.num-classes", "2000"], "--data.num-classes: expected at most 300 "),
         ("spice", ["--reliability.neighbors", "300"], "neighbors: expected at most 299 "),
         ("scan", ["--mined", "300"], "--mined: expected at most 299 for these images, got 300"),
-        ("scan", ["--accelerator", "tpu"], "--accelerator tpu: "),
+        (
+            "scan",
+            ["--accelerator", "tpu"],
+            "--accelerator: expected one that this machine has, got .tpu.: ",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(method, options, message, tmp_path):

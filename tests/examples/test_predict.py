@@ -1,6 +1,11 @@
 import csv
 import importlib
+import json
+import os
+import runpy
 import shlex
+import sys
+from dataclasses import asdict
 
 import numpy as np
 import predict
@@ -8,6 +13,8 @@ import pytest
 import torch
 from common import pipeline
 from common.data import load_digits
+from common.network import Architecture
+from common.run_folder import RunFolder
 from common.settings import command_line
 from PIL import Image
 
@@ -89,7 +96,7 @@ def test_objects_are_never_unpickled(run, tmp_path):
 
 
 def test_what_is_missing_is_named(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere: expected a folder of images or a \.npy"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: expected a folder of images, an image"):
         predictions(run, tmp_path / "nowhere", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"checkpoint\.json: expected the checkpoint"):
         predictions(tmp_path, tmp_path, tmp_path)
@@ -105,3 +112,155 @@ def test_a_file_is_not_written_over(run, tmp_path):
     with pytest.raises(FileExistsError, match="--overwrite"):
         predictions(run, tmp_path / "images.npy", tmp_path)
     assert (tmp_path / "predictions.csv").read_text() == "precious"
+
+
+@pytest.fixture
+def untrained(tmp_path):
+    """What predict.py reads of a run, with fresh weights."""
+    architecture = Architecture("convnet-8", 2, 1, None, 8, None, 3)
+    tensors = {
+        f"network.{name}": value for name, value in architecture.build().state_dict().items()
+    }
+    folder = RunFolder(tmp_path / "run")
+    folder.write_tensors("checkpoint.safetensors", tensors)
+    settings = {"data": {"name": "folder"}}
+    content = {"architecture": asdict(architecture), "image_shape": [1, 8, 8], "settings": settings}
+    folder.write_json("checkpoint.json", content)
+    return folder.path
+
+
+def program(monkeypatch, *arguments):
+    """Runs predict.py as the command line does."""
+    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, arguments)])
+    runpy.run_path(predict.__file__, run_name="__main__")
+
+
+def save_image(path, grey=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((12, 9), grey, np.uint8)).save(path)
+    return path
+
+
+def broken(content):
+    return lambda run: (run / "checkpoint.json").write_text(content)
+
+
+def of_another_network(run):
+    said = json.loads((run / "checkpoint.json").read_text())
+    said["architecture"]["hidden"] = 9
+    (run / "checkpoint.json").write_text(json.dumps(said))
+
+
+WRONG_RUNS = {
+    "no JSON": (broken("{x"), r"checkpoint\.json: expected the .* damaged file \(JSONDecodeError"),
+    "a list": (broken("[]"), r"checkpoint\.json: expected the checkpoint of a run, got a damaged"),
+    "empty": (broken("{}"), r"checkpoint\.json: expected .* \(KeyError: 'architecture'\)"),
+    "unknown size": (
+        broken('{"architecture": {"depth": 3}}'),
+        r"checkpoint\.json: expected the .* \(TypeError: .*'depth'",
+    ),
+    "tensors cut": (
+        lambda run: os.truncate(run / "checkpoint.safetensors", 99),
+        r"checkpoint\.safetensors: expected the checkpoint of a run, got a damaged file \(",
+    ),
+    "another network": (
+        of_another_network,
+        r"checkpoint\.safetensors: expected the network of this run's architecture; .*mismatch",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), WRONG_RUNS.values(), ids=WRONG_RUNS)
+def test_a_damaged_run_ends_the_program_with_one_line(
+    damage, said, untrained, tmp_path, monkeypatch
+):
+    damage(untrained)
+    out = tmp_path / "x.csv"
+    with pytest.raises(SystemExit, match=rf"^error: .*{said}.*\Z"):
+        program(monkeypatch, untrained, save_image(tmp_path / "a.png"), "--out", out)
+    assert not out.exists()
+
+
+WRONG_OPTIONS = {
+    "a folder": (
+        ["--out", "taken", "--overwrite"],
+        "taken: expected a file for --out, got a folder",
+    ),
+    "a folder, not overwritten": (["--out", "taken"], "taken: expected a file for --out, got a"),
+    "below a file": (["--out", "a.png/deeper/x.csv"], r"a\.png"),
+    "no batch": (["--batch-size", "0"], "--batch-size: expected at least 1, got 0"),
+    "no accelerator": (["--accelerator", "mps"], "--accelerator: expected one .*, got 'mps'"),
+    "no such name": (["--accelerator", "abacus"], "--accelerator: expected one .*, got 'abacus'"),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
+def test_a_wrong_option_ends_the_program_with_one_line(
+    options, said, untrained, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    (tmp_path / "taken").mkdir()
+    save_image(tmp_path / "a.png")
+    with pytest.raises(SystemExit, match=rf"^error: .*{said}.*\Z"):
+        program(monkeypatch, untrained, "a.png", *options)
+
+
+def cut_array(path):
+    np.save(path, np.zeros((2, 8, 8), np.uint8))
+    os.truncate(path, 150)
+
+
+WRONG_IMAGES = {
+    "an archive.npz": lambda path: np.savez(path, np.zeros((2, 8, 8), np.uint8)),
+    "a text.txt": lambda path: path.write_text("a picture of a cat"),
+    "cut.npy": cut_array,
+    "empty.npy": lambda path: path.touch(),
+    "objects.npy": lambda path: np.save(path, np.array([{}]), allow_pickle=True),
+}
+
+
+@pytest.mark.parametrize(("name", "make"), WRONG_IMAGES.items(), ids=WRONG_IMAGES)
+def test_a_file_without_images_ends_the_program_with_one_line(
+    name, make, untrained, tmp_path, monkeypatch
+):
+    make(tmp_path / name)
+    said = rf"{name}: expected a folder of images, an image file or a \.npy file of numbers, found"
+    with pytest.raises(SystemExit, match=rf"^error: .*{said}.*\Z"):
+        program(monkeypatch, untrained, tmp_path / name, "--out", tmp_path / "x.csv")
+
+
+def test_a_damaged_image_is_named(untrained, tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(SystemExit, match=r"^error: .*a\.png: expected a whole image.*\Z"):
+        program(monkeypatch, untrained, tmp_path / "a.png", "--out", tmp_path / "x.csv")
+
+
+def test_an_image_file_is_one_row_as_it_is_in_its_folder(untrained, tmp_path):
+    for grey in (30, 200):
+        save_image(tmp_path / "images" / f"{grey}.png", grey)
+    _, in_folder = predictions(untrained, tmp_path / "images", tmp_path)
+    (tmp_path / "predictions.csv").unlink()
+    alone = predictions(untrained, tmp_path / "images" / "30.png", tmp_path)
+    assert alone == [in_folder]
+
+
+def test_the_rows_of_class_folders_are_in_the_order_of_the_paths(untrained, tmp_path):
+    files = [
+        save_image(tmp_path / "images" / name / f"{grey}.png", grey)
+        for name in ("cats", "dogs")
+        for grey in range(100, 200, 25)
+    ]
+    rows = predictions(untrained, tmp_path / "images", tmp_path)
+    assert [row["image"] for row in rows] == list(map(str, files))
+    for row, file in zip(rows, files, strict=True):
+        (tmp_path / "predictions.csv").unlink()
+        assert predictions(untrained, file, tmp_path) == [row]
+
+
+def test_help_names_the_arguments(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        program(monkeypatch, "--help")
+    said = capsys.readouterr().out
+    assert "RUN IMAGES" in said
+    assert "PATH PATH" not in said

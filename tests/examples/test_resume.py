@@ -17,8 +17,9 @@ import torch
 from common import journal, pipeline
 from common.data import load
 from common.journal import Journal, Stage, Stopped
+from common.resuming import RUN, identity, open_folder
 from common.run_folder import CHECKPOINTS, RunFolder
-from common.settings import command_line
+from common.settings import DataSettings, RunSettings, command_line
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -320,6 +321,48 @@ def test_a_folder_of_something_else_is_not_gone_on_with(tmp_path):
     with pytest.raises(ValueError, match=r"expected a run to go on with.*run\.json"):
         run("spice", tmp_path, "--resume")
     assert [file.name for file in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def goes_on(out, root, **options):
+    """The identity of a run that goes on with the folder `root`."""
+    settings = RunSettings(out, resume=True, data=DataSettings(root=Path(root), **options))
+    run = identity(settings, few_digits("digits"))
+    open_folder(settings, run)
+    return run
+
+
+@pytest.mark.parametrize("written", ["shapes", "other/../shapes", "link"])
+def test_a_run_goes_on_with_the_same_folder_written_in_another_way(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("shapes", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("shapes")
+    started = goes_on(Path("run"), written)
+    assert Path(started["settings"]["data"]["root"]).is_absolute()
+    for again in ("shapes", tmp_path / "shapes", "./other/../shapes", "link"):
+        # The same identity, for the checkpoints there hold its digest.
+        assert goes_on(Path("run"), again) == started
+    monkeypatch.chdir(tmp_path / "other")
+    assert goes_on(tmp_path / "run", "../shapes") == started
+    with pytest.raises(ValueError, match=r"data\.root was '.*' and is '.*other'"):
+        goes_on(tmp_path / "run", ".")
+    with pytest.raises(ValueError, match=r"data\.cache was None and is '.*cache'"):
+        goes_on(tmp_path / "run", "../shapes", cache=Path("cache"))
+
+
+def test_a_run_whose_folder_holds_a_relative_path_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = Path("run")
+    written = goes_on(out, "shapes")
+    written["settings"]["data"]["root"] = "shapes"
+    (out / RUN).write_text(json.dumps(written))
+    assert goes_on(out, "shapes") == goes_on(out, tmp_path / "shapes") == written
+
+
+def test_what_is_no_run_is_not_gone_on_with(tmp_path):
+    (tmp_path / RUN).write_text("[]")
+    with pytest.raises(ValueError, match=r"expected a run to go on with.*run\.json"):
+        goes_on(tmp_path, "shapes")
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(undisturbed, capsys):
