@@ -40,7 +40,7 @@ def attention_maps(network: nn.Module, images: Tensor, members: Tensor, view: Vi
     Args:
         network: See `attention`.
         images: uint8 ``(N, C, H, W)``.
-        members: int64 ``(K, columns)`` positions of images; the first few are shown.
+        members: int64 ``(K, columns)`` positions of images, -1 for none; the first few are shown.
         view: What the network looks at.
     """
     device = next(network.parameters()).device
@@ -53,10 +53,13 @@ def attention_maps(network: nn.Module, images: Tensor, members: Tensor, view: Vi
     for axis in axes.flat:
         axis.set_axis_off()
     for cluster, row in enumerate(members):
+        row = row[row >= 0]
+        if not len(row):
+            continue
         typical = images[row.to(images.device)]
         maps = attention(network, view(typical.to(device))).cpu()
         block, line = divmod(cluster, rows)
-        for column in range(shown):
+        for column in range(min(shown, len(row))):
             first = 2 * (shown * block + column)
             shape = {"cmap": "gray_r", "vmin": 0, "vmax": 255}
             axes[line, first].imshow(picture(typical[column]), **shape)

@@ -86,15 +86,19 @@ def joint_curve(history: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
+def confusion_matrix(
+    counts: Sequence[Sequence[int]], clusters: Sequence[int], class_names: Sequence[str] = ()
+) -> Figure:
     """Classes against clusters, in the order that fits best.
 
     Args:
-        counts: Samples, a row a class.
+        counts: Samples, a row a class, a column a cluster.
+        clusters: The numbers of the clusters, in the order of the columns.
+        class_names: Of the rows; empty for their numbers.
     """
     table = np.array(counts)
-    side = min(10.0, 0.45 * max(table.shape) + 1.6)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    height, width = (min(10.0, 0.45 * size + 1.6) for size in table.shape)
+    figure = Figure(figsize=(width + 1.6, height), layout="constrained")
     axis = figure.subplots()
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -104,9 +108,15 @@ def confusion_matrix(counts: Sequence[Sequence[int]]) -> Figure:
             text = str(table[row, column])
             axis.text(column, row, text, ha="center", va="center", color=shade, fontsize=8)
     axis.set(
-        title="Classes and clusters", xlabel="cluster, in the order that fits best", ylabel="class"
+        title="Classes and final clusters",
+        xlabel="cluster, in the order that fits best",
+        ylabel="class",
     )
-    figure.colorbar(image, label="share of the class", shrink=0.8)
+    if max(table.shape) <= 40:
+        axis.set_xticks(range(len(clusters)), list(map(str, clusters)), fontsize=8)
+        names = class_names or range(len(table))
+        axis.set_yticks(range(len(table)), list(map(str, names)), fontsize=8)
+    figure.colorbar(image, label="share of the class")
     return figure
 
 

@@ -27,6 +27,7 @@ class Findings(NamedTuple):
         purity: Of that share of M / K samples nearest to each prototype, how many have the class of
             the most (RPSC's Fig. 1), the mean over clusters.
         confusion: Samples ``(classes, K)``, the clusters in the order that fits the classes best.
+        clusters: Their numbers, in that order.
     """
 
     shares: list[float]
@@ -34,6 +35,7 @@ class Findings(NamedTuple):
     confident: list[float] | None
     purity: list[float] | None
     confusion: list[list[int]] | None
+    clusters: list[int] | None
 
 
 def find(
@@ -59,7 +61,7 @@ def find(
     """
     shares = [(point + 1) / POINTS for point in range(POINTS)]
     if truth is None:
-        return Findings(shares, None, None, None, None)
+        return Findings(shares, None, None, None, None, None)
     known = (truth >= 0).nonzero()[:, 0]
     embeddings, probs, labels, ratio, final, truth = (
         part[known] for part in (embeddings, probs, labels, ratio, final, truth)
@@ -75,6 +77,7 @@ def find(
         _accuracy_of_first(right.double(), probs.amax(-1), shares),
         _purity(embeddings, probs, truth, shares),
         confusion[:, order].tolist(),
+        order.tolist(),
     )
 
 

@@ -294,6 +294,6 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
         outcome = run(Pipeline(settings, data.without_truth(), board, fabric, journal, log))
     if rank() == 0:
         print(outcome.reliable.report(), board, sep="\n\n")
-        write_outcome(folder, outcome, board, settings, data.files)
+        write_outcome(folder, outcome, board, settings, data.files, data.class_names)
         folder.remove_checkpoints()
         print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}; see report.html")

@@ -19,26 +19,30 @@ RELIABLE = "#1b6ca8"
 
 
 def prototype_images(images: Tensor, members: Tensor) -> Figure:
-    """One row a cluster: the images closest to its prototype, the closest first.
+    """One row a cluster: its images closest to its prototype, the closest first.
 
     Args:
         images: uint8 ``(N, C, H, W)``.
-        members: int64 ``(K, columns)`` positions of images.
+        members: int64 ``(K, columns)`` positions of images; -1 for none.
     """
     rows, columns = members.shape
-    figure = Figure(figsize=(0.55 * columns + 1.2, 0.55 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(0.55 * columns + 1.7, 0.55 * rows + 0.7), layout="constrained")
     axis = figure.subplots()
-    for row, column in np.ndindex(rows, columns):
+    for row, column in (members >= 0).nonzero().tolist():
         frame = (column, column + 0.92, row + 0.92, row)
         shown = picture(images[members[row, column]])
         axis.imshow(shown, cmap="gray_r", vmin=0, vmax=255, extent=frame)
     axis.set(
-        title="The images closest to each cluster's prototype",
+        title="The final clusters: images closest to the prototype of each",
+        ylabel="cluster",
         xlim=(-0.05, columns),
         ylim=(rows, -0.05),
         xticks=[],
         yticks=np.arange(rows) + 0.46,
-        yticklabels=[f"cluster {cluster}" for cluster in range(rows)],
+        yticklabels=[
+            f"{cluster}" if (row >= 0).any() else f"{cluster} (empty)"
+            for cluster, row in enumerate(members)
+        ],
     )
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -82,35 +86,35 @@ def embedding_map(
         _scatter(left, mine, colour)
         if len(mine):
             _thumbnail(left, np.median(mine, axis=0), images[row[0]], colour)
-    left.set_title("by cluster, each with the image closest to its prototype")
+    left.set_title("by cluster of stage 2, each with the image closest to its prototype")
 
     kept = reliable.numpy()
     _scatter(right, places[kept], RELIABLE, f"reliable ({kept.sum()})")
     _scatter(right, places[~kept], UNRELIABLE, f"not reliable ({(~kept).sum()})")
-    right.set_title("by reliability")
+    right.set_title("by reliability of the labels of stage 2")
     right.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, markerscale=3)
     shown = f"{len(places):,}" if len(places) == total else f"{len(places):,} of {total:,}"
     figure.suptitle(f"t-SNE map of the learned embeddings of {shown} images", fontsize=14)
     return figure
 
 
-def ratio_histogram(ratio: Tensor, threshold: float) -> Figure:
+def ratio_histogram(ratio: Tensor, reliable: Tensor) -> Figure:
     """How many neighbours agree with a sample's label, over all samples.
 
     Args:
         ratio: ``(N,)`` in [0, 1].
-        threshold: Above it a label is reliable.
+        reliable: bool ``(N,)``, by the ratio and whatever else is asked of a label.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    values, counts = (part.numpy() for part in ratio.unique(return_counts=True))
-    above = values > threshold
+    values, places, counts = ratio.unique(return_inverse=True, return_counts=True)
+    kept = places[reliable].bincount(minlength=len(values)).numpy()
+    values, counts = values.numpy(), counts.numpy()
     width = 0.8 * np.diff(values).min(initial=0.05)
-    axis.bar(values[~above], counts[~above], width, color=UNRELIABLE, label="not reliable")
-    axis.bar(values[above], counts[above], width, color=RELIABLE, label="reliable")
-    share = counts[above].sum() / counts.sum()
+    axis.bar(values, counts, width, color=UNRELIABLE, label="not reliable")
+    axis.bar(values, kept, width, color=RELIABLE, label="reliable")
     axis.set(
-        title=f"{share:.0%} of {counts.sum():,} labels have a ratio above {threshold:g}",
+        title=f"{kept.sum():,} of {counts.sum():,} labels of stage 2 are reliable",
         xlabel="reliability ratio: share of the nearest neighbours that carry the sample's label",
         ylabel="samples (log scale)",
         yscale="log",

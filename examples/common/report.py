@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import normalize, one_hot
 
 from common.attention import attention_maps
 from common.augmentation import View
@@ -66,6 +66,7 @@ def write_outcome(
     board: Scoreboard,
     settings: RunSettings,
     files: Sequence[Path] = (),
+    class_names: Sequence[str] = (),
 ) -> None:
     """Writes labels, report, checkpoint and, last, the metrics: who finds them finds it all.
 
@@ -75,6 +76,7 @@ def write_outcome(
         board: Its scores.
         settings: What it ran with; paths become strings.
         files: Of the images, where each has its own; they name the rows.
+        class_names: Of the truth, where it has names.
     """
     plain = json.loads(json.dumps(asdict(settings), default=str))
     outcome = outcome._replace(embeddings=outcome.embeddings.cpu(), probs=outcome.probs.cpu())
@@ -86,7 +88,7 @@ def write_outcome(
     _write_checkpoint(folder, outcome, plain)
     _write_report(folder, outcome, board, settings, files)
     if settings.pictures:
-        _write_pictures(folder, outcome, board, findings, settings.seed)
+        _write_pictures(folder, outcome, board, findings, class_names, settings.seed)
     scores = [score._asdict() for score in board.scores]
     content = {"scores": scores, "findings": findings._asdict(), "settings": plain}
     folder.write_json("metrics.json", content)
@@ -103,8 +105,10 @@ def _write_labels(folder: RunFolder, outcome: Outcome, files: Sequence[Path]) ->
         "reliability": [f"{x:.6f}" for x in reliable.ratio.tolist()],
         "reliable": reliable.mask.int().tolist(),
     }
-    rows = enumerate(zip(*columns.values(), strict=True))
-    folder.write_table("labels.csv", ["index", *columns], ([i, *row] for i, row in rows))
+    rows = [[i, *row] for i, row in enumerate(zip(*columns.values(), strict=True))]
+    if files:
+        rows.sort(key=lambda row: row[1])
+    folder.write_table("labels.csv", ["index", *columns], rows)
 
 
 def _write_checkpoint(folder: RunFolder, outcome: Outcome, settings: dict[str, Any]) -> None:
@@ -170,16 +174,21 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, object]:
 
 
 def _write_pictures(
-    folder: RunFolder, outcome: Outcome, board: Scoreboard, findings: Findings, seed: int
+    folder: RunFolder,
+    outcome: Outcome,
+    board: Scoreboard,
+    findings: Findings,
+    class_names: Sequence[str],
+    seed: int,
 ) -> None:
     images, embeddings, reliable = outcome.images, outcome.embeddings, outcome.reliable
     given, mask = reliable.given.cpu(), reliable.mask.cpu()
-    final = _closest(embeddings, outcome.probs)
-    judged = _closest(embeddings, one_hot(given, len(final)).float())
+    final = closest(embeddings, outcome.probs, outcome.probs.argmax(-1))
+    judged = closest(embeddings, one_hot(given, len(final)).float(), given)
     pictures = {
         "prototypes.png": prototype_images(images, final),
         "embeddings.png": embedding_map(embeddings, given, mask, images, judged, seed=seed),
-        "reliability.png": ratio_histogram(reliable.ratio.cpu(), reliable.threshold),
+        "reliability.png": ratio_histogram(reliable.ratio.cpu(), mask),
         "attention.png": attention_maps(outcome.modules["network"], images, final, outcome.clean),
     }
     history = outcome.trained.history
@@ -189,14 +198,21 @@ def _write_pictures(
     if findings.confusion is not None:
         pictures["accuracy.png"] = accuracy_curves(findings)
         pictures["purity.png"] = purity_curve(findings)
-        pictures["confusion.png"] = confusion_matrix(findings.confusion)
+        pictures["confusion.png"] = confusion_matrix(
+            findings.confusion, findings.clusters, class_names
+        )
         if len(board.scores[-1].history or []) > 1:
             pictures["joint.png"] = joint_curve(board.scores[-1].history)
     for name, figure in pictures.items():
         folder.write(name, lambda path, figure=figure: figure.savefig(path, dpi=150))
 
 
-def _closest(embeddings: Tensor, probs: Tensor) -> Tensor:
-    """Positions ``(K, columns)`` of the samples closest to each cluster's prototype."""
-    indices = prototype_labels(embeddings, probs).indices
-    return indices.view(probs.shape[-1], -1)[:, :IMAGES_A_CLUSTER]
+def closest(embeddings: Tensor, probs: Tensor, labels: Tensor) -> Tensor:
+    """Positions ``(K, columns)`` of the members closest to each prototype; -1 for none."""
+    prototypes = prototype_labels(embeddings, probs).prototypes
+    closeness = normalize(prototypes, dim=-1) @ normalize(embeddings, dim=-1).T
+    members = labels == torch.arange(len(prototypes)).unsqueeze(1)
+    closeness, indices = closeness.masked_fill(~members, -torch.inf).topk(
+        min(IMAGES_A_CLUSTER, len(embeddings))
+    )
+    return indices.where(closeness > -torch.inf, -1)

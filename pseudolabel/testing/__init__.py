@@ -7,6 +7,7 @@ except ImportError as error:
         "pseudolabel.testing needs hypothesis; install it with: pip install hypothesis"
     ) from error
 
+from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.book import LAWS, Law
 from pseudolabel.testing.cases import Case
 from pseudolabel.testing.check import (
@@ -15,7 +16,7 @@ from pseudolabel.testing.check import (
     check_labeling_rule,
     examine_labeling_rule,
 )
-from pseudolabel.testing.rules import Answer, LabelingRule
+from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.strategies import (
     cases,
     features,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case
-from pseudolabel.testing.rules import Answer, LabelingRule
+from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
 _ORDERS = 12  # random ones, beside the given one and its reverse

@@ -23,8 +23,9 @@ from pseudolabel.testing._ties import (
     equal_samples_in_order,
     only_pairs_tie,
 )
+from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged, sharpened, show
-from pseudolabel.testing.rules import Answer, LabelingRule
+from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
 # How far numbers are moved before an answer in a dtype is compared with float32's.

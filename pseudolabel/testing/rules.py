@@ -1,18 +1,19 @@
-"""A labelling rule with what it promises, and its answers in one form."""
+"""A labelling rule with what it promises."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pseudolabel._checks import check_option
-from pseudolabel.testing.cases import Case, rename, show
+from pseudolabel.testing.answers import Answer
+from pseudolabel.testing.cases import Case, show
 from pseudolabel.testing.violation import LawViolation
 from pseudolabel.types import PseudoLabels
 
@@ -21,116 +22,6 @@ Counts = int | Sequence[int] | Callable[[int, int], int | Sequence[int]]
 KINDS = ("labels", "mask", "selection")
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _TRIALS = 4
-_SAME_WEIGHT = 1e-2
-
-
-class Answer(NamedTuple):
-    """What a rule said, whatever form it came in.
-
-    Attributes:
-        kind: The kind of the rule.
-        given: ``"labels"``: bool ``(*heads, N, K)``, which labels each sample carries; ``"mask"``:
-            bool ``(*heads, N)``; ``"selection"``: int64 targets ``(*heads, N)``.
-        weights: float64 ``(*heads, N)`` for ``"selection"``, else None.
-    """
-
-    kind: str
-    given: Tensor
-    weights: Tensor | None = None
-
-    @property
-    def chosen(self) -> Tensor:
-        """The samples that are labelled, kept or selected: bool ``(*heads, N)``."""
-        if self.weights is not None:
-            return self.weights > 0
-        return self.given.any(-1) if self.kind == "labels" else self.given
-
-    def same(self, other: Answer) -> bool:
-        """Whether two answers agree; weights may differ by rounding in half precision."""
-        if self.given.shape != other.given.shape or not torch.equal(self.given, other.given):
-            return False
-        if self.weights is None or other.weights is None:
-            return True
-        return bool(((self.weights - other.weights).abs() <= _SAME_WEIGHT).all())
-
-    def chooses_as(self, other: Answer) -> bool:
-        """Whether two answers agree in targets and in who is chosen, whatever the weights."""
-        return torch.equal(self.given, other.given) and torch.equal(self.chosen, other.chosen)
-
-    def columns(self) -> Tensor:
-        """What each sample got, as numbers ``(N, columns)``."""
-        if self.kind == "labels":
-            return self.given.long()
-        return torch.stack([self.given.long(), self.chosen.long()], -1)
-
-    def count_by_class(self, num_classes: int) -> Tensor:
-        """How many samples each class got, ``(*heads, K)``."""
-        if self.kind == "labels":
-            return self.given.sum(-2)
-        own = self.given.unsqueeze(-1) == torch.arange(num_classes)
-        return (own & self.chosen.unsqueeze(-1)).sum(-2)
-
-    def shuffled(self, order: Sequence[int]) -> Answer:
-        """The answer to the shuffled case, if sample order means nothing."""
-        axis, index = (-2 if self.kind == "labels" else -1), torch.tensor(order)
-        weights = None if self.weights is None else self.weights.index_select(-1, index)
-        return Answer(self.kind, self.given.index_select(axis, index), weights)
-
-    def renamed(self, names: Sequence[int]) -> Answer:
-        """The answer to the renamed case, if the names of the classes mean nothing."""
-        if self.kind == "labels":
-            given = torch.empty_like(self.given).index_copy_(-1, torch.tensor(names), self.given)
-        else:
-            given = self.given if self.kind == "mask" else rename(self.given, names)
-        return Answer(self.kind, given, self.weights)
-
-    def head(self, index: Sequence[int]) -> Answer:
-        """One head alone."""
-        where = tuple(index)
-        weights = None if self.weights is None else self.weights[where]
-        return Answer(self.kind, self.given[where], weights)
-
-    def __str__(self) -> str:
-        if self.kind == "labels":
-            return f"labels = {show(_as_lists(self.given))}"
-        if self.weights is None:
-            return f"mask = {show(self.given)}"
-        return f"targets = {show(self.given)}, weights = {show(self.weights)}"
-
-    def against(self, expected: Answer) -> str:
-        """The first sample on which this answer differs from what was expected, in words."""
-        if self.given.shape != expected.given.shape:
-            return f"an answer of shape {tuple(self.given.shape)}"
-        differs = self.given != expected.given
-        if self.kind == "labels":
-            differs = differs.any(-1)
-        if self.weights is not None and expected.weights is not None:
-            differs = differs | ((self.weights - expected.weights).abs() > _SAME_WEIGHT)
-        *head, sample = (int(i) for i in differs.nonzero()[0])
-        at = (*head, sample)
-        where = f"head {show(head)}, sample {sample}" if head else f"sample {sample}"
-        return f"{where} {expected._says(at, 'should')}, but {self._says(at, 'does')}"
-
-    def _says(self, at: tuple[int, ...], verb: str) -> str:
-        should = verb == "should"
-        if self.kind == "labels":
-            labels = self.given[at].nonzero().flatten().tolist()
-            said = "no label" if not labels else "label " + " and ".join(map(str, labels))
-            return f"should carry {said}" if should else f"carries {said}"
-        if self.weights is None:
-            if should:
-                return "should be kept" if self.given[at] else "should be left out"
-            return "is kept" if self.given[at] else "is left out"
-        said = f"target {int(self.given[at])} and weight {show(float(self.weights[at]))}"
-        return f"should have {said}" if should else f"has {said}"
-
-
-def _as_lists(carried: Tensor) -> object:
-    """Labels as people write them: -1 for none, a number for one, a list for several."""
-    if carried.dim() > 1:
-        return [_as_lists(row) for row in carried]
-    labels = carried.nonzero().flatten().tolist()
-    return -1 if not labels else labels[0] if len(labels) == 1 else labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ TRUTH = torch.tensor([1] * 10 + [0] * 10)
 def test_without_truth_nothing_is_known():
     labels = torch.arange(20) // 10
     found = two_clusters(labels, torch.ones(20), None)
-    assert found[1:] == (None, None, None, None)
+    assert found[1:] == (None,) * 5
 
 
 def test_the_most_consistent_labels_come_first():
@@ -29,6 +29,8 @@ def test_the_most_consistent_labels_come_first():
     assert found.consistent == pytest.approx([1 - max(0, count - 18) / count for count in kept])
     assert found.consistent[-1] == pytest.approx(0.9)
     assert found.confusion == [[10, 0], [2, 8]]
+    assert found.clusters == [1, 0]
+    assert two_clusters(1 - labels, ratio, TRUTH).clusters == [0, 1]
 
 
 def test_clusters_without_a_class_come_last_and_are_wrong():

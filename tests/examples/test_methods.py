@@ -241,6 +241,6 @@ def test_a_folder_of_images_without_labels(tmp_path):
     assert {path.name for path in folder.iterdir()} == (NUMBERS | PICTURES) - measured
     rows = list(csv.DictReader((folder / "labels.csv").open()))
     assert len(rows) == 60
-    assert rows[7]["file"] == str(tmp_path / "photos" / "15.png")
+    assert rows[7]["file"] == str(tmp_path / "photos" / "15.png")  # in the order of the paths
     assert re.search(r"alt=\"\d+\.png, labelled [012]\"", (folder / "report.html").read_text())
     assert {int(row["label"]) for row in rows} <= {0, 1, 2}

@@ -2,8 +2,10 @@ import pytest
 import torch
 from common.attention import attention
 from common.backbones import make_backbone
+from common.curves import confusion_matrix
 from common.network import Encoder
 from common.plots import embedding_map, prototype_images, ratio_histogram
+from common.report import closest
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -11,18 +13,56 @@ def test_the_pictures_draw(tmp_path, channels):
     images = torch.randint(256, (60, channels, 8, 8), dtype=torch.uint8)
     labels = torch.arange(60) % 3  # of four clusters one is empty
     members = torch.arange(8).view(4, 2)
+    members[3] = -1
     ratio = torch.arange(60).double() / 59
     figures = [
         prototype_images(images, members),
         embedding_map(torch.randn(60, 5), labels, ratio > 0.5, images, members, seed=0),
-        ratio_histogram(ratio, 0.5),
+        ratio_histogram(ratio, ratio > 0.5),
+        confusion_matrix([[9, 2], [0, 7], [1, 1]], [1, 0], ["cat", "dog", "fish"]),
     ]
     for index, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{index}.png", dpi=30)
 
 
 def test_one_ratio_for_all_draws(tmp_path):
-    ratio_histogram(torch.ones(5), 0.95).savefig(tmp_path / "ones.png", dpi=30)
+    ones = torch.ones(5)
+    ratio_histogram(ones, ones > 0.95).savefig(tmp_path / "ones.png", dpi=30)
+
+
+def test_an_empty_cluster_has_a_name_and_no_image():
+    images = torch.randint(256, (60, 1, 8, 8), dtype=torch.uint8)
+    figure = prototype_images(images, torch.tensor([[3, 4], [7, -1], [-1, -1]]))
+    (axis,) = figure.axes
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == ["0", "1", "2 (empty)"]
+    assert len(axis.images) == 3
+
+
+def test_the_histogram_has_those_that_are_reliable_and_not_all_above_a_ratio():
+    ratio = torch.tensor([0.5, 0.5, 1.0, 1.0, 1.0])
+    reliable = torch.tensor([True, False, True, False, True])
+    (axis,) = ratio_histogram(ratio, reliable).axes
+    every, kept = ([bar.get_height() for bar in bars] for bars in axis.containers)
+    assert (every, kept) == ([2, 3], [1, 2])
+    assert axis.get_title() == "3 of 5 labels of stage 2 are reliable"
+
+
+def test_columns_of_the_confusion_matrix_are_named_by_their_clusters():
+    axis = confusion_matrix([[9, 2], [0, 7], [1, 1]], [1, 0], ["cat", "dog", "fish"]).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["1", "0"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["cat", "dog", "fish"]
+
+
+def test_the_closest_images_of_a_cluster_are_its_own():
+    angles = torch.tensor([0.0, 0.1, 0.2, 0.3, 1.5])
+    rows = torch.stack([angles.cos(), angles.sin()], 1)
+    labels = torch.tensor([0, 0, 1, 0, 0])
+    probs = torch.nn.functional.one_hot(labels, 3).float()
+    members = closest(rows, probs, labels)
+    assert members[1].tolist() == [2, -1, -1, -1, -1]
+    assert members[2].tolist() == [-1] * 5
+    assert sorted(members[0].tolist()) == [-1, 0, 1, 3, 4]
 
 
 def test_attention_is_highest_where_the_images_are_alike():

@@ -23,7 +23,7 @@ from pseudolabel.testing import (
     probabilities,
     quotas,
 )
-from pseudolabel.testing.rules import Answer
+from pseudolabel.testing.answers import Answer
 
 
 def never(features, labels):
