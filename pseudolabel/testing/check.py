@@ -134,6 +134,7 @@ def examine_labeling_rule(
         LawReport.
 
     Raises:
+        LawViolation: If not even a plain case is answered.
         ValueError: If a law is unknown, or asked for by name and not promised.
 
     Example:

@@ -26,7 +26,8 @@ def test_an_error_is_found_on_few_samples(entry):
     with pytest.raises(LawViolation) as raised:
         check_labeling_rule(rule, kind=entry.kind, laws=entry.found_by[:1], **entry.promises)
     assert raised.value.law == entry.found_by[0]
-    assert raised.value.case.num_samples <= entry.samples
+    case = raised.value.case  # there is none where not even a plain one is answered
+    assert case is None or case.num_samples <= entry.samples
     # In words: what the law asks for and what came, not an error of the law's own.
     text = str(raised.value)
     assert f"expected:\n    {raised.value.expected.splitlines()[0]}" in text

@@ -158,12 +158,26 @@ def strides_ignored(features, labels):
     return torch.as_strided(labels, labels.shape, (1,)) >= 0
 
 
+def closer_half_of_a_class(features, labels):
+    """Two samples that are each other's nearest tie always."""
+    distance = torch.cdist(
+        features.double(), features.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    )
+    nearest = distance.fill_diagonal_(torch.inf).amin(1)
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for c in labels[labels >= 0].unique():
+        mine = (labels == c).nonzero()[:, 0]
+        kept[mine[nearest[mine].sort(stable=True).indices[: (len(mine) + 1) // 2]]] = True
+    return kept
+
+
 def larger_thresholds_keep_more(features, labels, threshold=0.5):
     return (votes(labels, neighbours(features, 3)) >= 3 * (1 - threshold)) & (labels >= 0)
 
 
 MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
 MASKS = [
+    Entry("closer half of a class", closer_half_of_a_class, "mask", (), {"metric": "euclidean"}),
     Entry("consistent", consistent, "mask", (), MASK),
     Entry(
         "consistent, Euclidean",
@@ -296,6 +310,24 @@ def shared(features, probs, *, order=top_of):
 def shared_by_head(features, probs):
     flat = probs.reshape(-1, *probs.shape[-2:])
     return torch.stack([shared(features, p) for p in flat]).reshape(probs.shape)
+
+
+def shared_by_distance(features, probs):
+    """A centre of two samples is as far from the one as from the other, always."""
+    count, rows = len(features) // probs.shape[1], features.double()
+    if count == 0:
+        raise ValueError("fewer samples than classes")
+    given = torch.zeros_like(probs, dtype=torch.bool)
+    for c in range(probs.shape[1]):
+        centre = rows[probs[:, c].sort(descending=True, stable=True).indices[:count]].mean(0)
+        given[(rows - centre).norm(dim=1).sort(stable=True).indices[:count], c] = True
+    return given
+
+
+def last_of_equal_centres(features, probs):
+    rows, middle, _ = centres(features, probs)
+    similarity = (rows.unsqueeze(1) * normalize(middle, dim=-1)).sum(-1)
+    return similarity.shape[-1] - 1 - similarity.flip(-1).argmax(-1)
 
 
 def nearest_centre(features, probs):
@@ -434,6 +466,14 @@ LABELLINGS = [
     Entry("shared", shared, "labels", (), {"metric": "cosine", "count": quarter}),
     Entry("shared, heads", shared_by_head, "labels", (), {"metric": "cosine", "heads": True}),
     Entry("nearest centre", nearest_centre, "labels", (), {"metric": "cosine", "exclusive": True}),
+    Entry(
+        "shared by distance",
+        shared_by_distance,
+        "labels",
+        (),
+        {"metric": "euclidean", "count": quarter},
+    ),
+    Entry("last of equal centres", last_of_equal_centres, "labels", ("ties",), {"exclusive": True}),
     Entry(
         "greedy", greedy, "labels", (), {"metric": "cosine", "count": quarter, "exclusive": True}
     ),
@@ -585,6 +625,17 @@ def above_the_mean(probs):
     return probs.argmax(-1), (probs.amax(-1) >= probs.amax(-1).mean()).float()
 
 
+def all_if_none(probs, threshold=0.5):
+    confidence, targets = probs.max(-1)
+    chosen = confidence > threshold
+    return targets, (chosen if chosen.any() else torch.ones_like(chosen)).float()
+
+
+def second_best_asked(probs):
+    top = probs.topk(2).values  # there is none with one class
+    return probs.argmax(-1), (top[:, 0] > 2 * top[:, 1]).float()
+
+
 def last_of_equal_classes(probs):
     targets = probs.shape[-1] - 1 - probs.flip(-1).argmax(-1)
     return targets, (probs.amax(-1) >= 0.5).float()
@@ -609,6 +660,28 @@ SELECTIONS = [
     ),
     Entry("strict for loose", partial(fixed, strict=True), "selection", ("literal",), FIXED),
     Entry("fixed in half precision", lambda p: fixed(p.half()), "selection", ("literal",), FIXED),
+    Entry(
+        "a rounder threshold in half precision",
+        lambda p: fixed(p.half(), 0.95),
+        "selection",
+        ("literal",),
+        {**FIXED, "threshold": 0.95},
+    ),
+    Entry(
+        "all where none is sure enough",
+        all_if_none,
+        "selection",
+        ("monotone",),
+        {"threshold_argument": "threshold"},
+    ),
+    Entry(
+        "no answer for one class, which was told",
+        second_best_asked,
+        "selection",
+        ("form",),
+        {"num_classes": (1, 3)},
+        raises=True,
+    ),
     Entry("relative to class 0", relative_to_the_wrong_class, "selection", ("class_permutation",)),
     Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
     Entry("the batch decides", above_the_mean, "selection", ("per_sample",), {"per_sample": True}),
