@@ -28,7 +28,7 @@ from _mutants import Mutant, all_mutants
 
 ROOT = Path(__file__).parent.parent
 EXPLAINED = Path(__file__).parent / "mutants_explained.json"
-# What no test reaches by itself, such as lists of names, meets the tests of the package as a whole.
+# What runs on import, such as lists of names, meets the tests of the package as a whole first.
 OF_THE_PACKAGE = "tests/test_package.py"
 
 
@@ -67,14 +67,16 @@ class Judge:
     def tests(self, mutant: Mutant) -> list[str]:
         """The tests that reach the statement; else its function; else its file.
 
-        What runs on import is reached by whichever test comes first, and matters to all of them.
+        What runs on import is reached by whichever test comes first, and matters to all of them:
+        those of the package come first.
         """
         scope, file = (mutant.scope_first, mutant.scope_last), (1, 10**6)
-        spans = [file] if mutant.scope_first == 1 else [(mutant.first, mutant.last), scope, file]
-        for span in spans:
-            if found := self.lines.reaching(mutant.file, *span):
-                return found
-        return [test for test in self.lines.seconds if test.startswith(OF_THE_PACKAGE)]
+        if mutant.scope_first > 1:
+            for span in [(mutant.first, mutant.last), scope]:
+                if found := self.lines.reaching(mutant.file, *span):
+                    return found
+        first = [test for test in self.lines.seconds if test.startswith(OF_THE_PACKAGE)]
+        return list(dict.fromkeys(first + self.lines.reaching(mutant.file, *file)))
 
     def judge(self, mutant: Mutant, source: str) -> dict[str, Any]:
         """Plants a mutant and runs its tests, those first that noticed others of the file."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -232,6 +232,18 @@ def test_early_stopping_stops_and_can_be_left_out():
     assert 2 < stopped.n_iter_ < 12
     assert small(max_iter=12, early_stopping=False).fit(points).n_iter_ == 12
     assert small(max_iter=12, n_iter_no_change=2, tol=100.0).fit(points).n_iter_ == 3
+
+
+def test_seeds_label_the_first_round_and_the_heads_every_later_one(monkeypatch):
+    drawn = []
+
+    def counted(*arguments, **options):
+        drawn.append(arguments)
+        return kmeans_plusplus(*arguments, **options)
+
+    monkeypatch.setattr("pseudolabel.estimator._training.kmeans_plusplus", counted)
+    small(n_heads=2, max_iter=3, early_stopping=False).fit(blobs()[0])
+    assert len(drawn) == 2
 
 
 def test_samples_can_be_drawn_anew_every_round():

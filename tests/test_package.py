@@ -1,6 +1,7 @@
 """The package as a whole: what importing costs, what is public, who imports whom."""
 
 import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -14,6 +15,12 @@ PACKAGE = Path(pl.__file__).parent
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SCRIPTS = sorted([*ROOT.glob("examples/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
+
+
+def dotted(path):
+    """The parts of a module's name, its file's own name included."""
+    return ("pseudolabel", *path.relative_to(PACKAGE).with_suffix("").parts)
+
 
 # --- importing -----------------------------------------------------------------------------------
 
@@ -70,6 +77,21 @@ PUBLIC = [
 
 def test_public_names_are_the_promised_ones_sorted():
     assert list(pl.__all__) == sorted(pl.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: ".".join(dotted(path)[:-1])
+)
+def test_a_package_lists_what_it_hands_on(path):
+    handed_on = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            handed_on.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "pseudolabel":
+            handed_on.update(alias.name for alias in node.names)
+    package = importlib.import_module(".".join(dotted(path)[:-1]))
+    assert set(package.__all__) == {name for name in handed_on if not name.startswith("_")}
+    assert all(hasattr(package, name) for name in package.__all__)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -185,11 +207,6 @@ def trespasses(source, module):
         if name.split(".")[0] == "pseudolabel" and "." in name
     }
     return {p for p in parts if p != part and not is_leaf(p) and p not in allowed(part)}
-
-
-def dotted(path):
-    """The parts of a module's name, its file's own name included."""
-    return ("pseudolabel", *path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 @pytest.mark.parametrize(

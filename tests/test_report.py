@@ -15,7 +15,13 @@ from sklearn.metrics import average_precision_score
 
 from pseudolabel import nearest_neighbors, reliability_ratio, reliable_labels
 from pseudolabel.report import Table, find_doubtful, render_report
-from pseudolabel.report.content import class_rows, histogram, threshold_place
+from pseudolabel.report.content import (
+    class_rows,
+    doubtful_classes,
+    histogram,
+    threshold_place,
+    typical_rows,
+)
 from pseudolabel.report.space import POINTS, flat_map
 
 # --- which rows are doubtful ---------------------------------------------------------------------
@@ -229,6 +235,34 @@ def test_a_threshold_just_below_the_next_ratio_keeps_as_many_more_as_promised(th
             )
             kept = int(lower.mask[labels == row.code].sum())
             assert kept == row.reliable + row.next_count
+
+
+def test_doubtful_classes_are_those_below_half_the_worst_first():
+    # Of 9 samples a class, 9, 5, 4 and none are reliable; the fifth class has no sample at all.
+    kept = {0: 9, 1: 5, 2: 4, 3: 0}
+    labels = np.repeat(np.arange(4), 9)
+    neighbors = np.where(
+        (np.arange(36) % 9 < np.array([kept[c] for c in labels]))[:, None],
+        (np.arange(36) // 9 * 9 + (np.arange(36) + 1) % 9)[:, None],
+        (np.arange(36)[:, None] + 9) % 36,
+    )
+    reliable = reliable_labels(
+        np.zeros((36, 1)), labels, neighbors=torch.tensor(neighbors), threshold=0.5
+    )._replace(num_classes=5)
+    doubt = find_doubtful(labels, torch.tensor(neighbors), num_classes=5)
+    rows = class_rows(reliable, neighbors, doubt, "abcde")
+    assert [row.reliable for row in rows] == [9, 5, 4, 0, 0]
+    assert [row.name for row in doubtful_classes(rows)] == ["d", "e", "c"]
+
+
+def test_typical_rows_have_the_highest_ratio_then_confidence_then_the_lowest_index():
+    neighbors = torch.tensor([[1, 2], [0, 2], [0, 5], [0, 1], [5, 0], [4, 3]])
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    reliable = reliable_labels(np.zeros((6, 1)), labels, neighbors=neighbors, threshold=0.5)
+    assert reliable.ratio.tolist() == [1, 1, 0.5, 1, 0.5, 0.5]
+    assert typical_rows(reliable, None, 3) == [[0, 1, 3], [4, 5]]
+    confidence = np.array([0.5, 0.6, 1.0, 0.6, 0.2, 0.9])
+    assert typical_rows(reliable, confidence, 4) == [[1, 3, 0, 2], [5, 4]]
 
 
 # --- the map -------------------------------------------------------------------------------------

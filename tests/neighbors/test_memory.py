@@ -207,6 +207,25 @@ def test_the_folder_of_another_search_is_refused(tmp_path, change, named):
     assert_identical(nearest_neighbors(**call, out=tmp_path), expected)
 
 
+def test_the_folder_of_a_search_by_another_backend_is_refused(tmp_path):
+    class Mine:
+        def add(self, rows):
+            self.rows = rows
+
+        def search(self, queries, k):
+            scores = queries @ self.rows.T
+            found = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+            return np.take_along_axis(scores, found, 1), found
+
+    class Yours(Mine):
+        pass
+
+    features = gaussian(0, 60, 9)
+    nearest_neighbors(features, 7, backend=Mine(), out=tmp_path)
+    with pytest.raises(ValueError, match=r"^out: expected .* of another, with backend 'Mine'"):
+        nearest_neighbors(features, 7, backend=Yours(), out=tmp_path)
+
+
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("ten years")
     with pytest.raises(ValueError, match=r"^out: expected a new or empty folder"):
