@@ -162,6 +162,14 @@ def test_cluster_can_train_on_some_rows_and_labels_all(work):
     assert run("cluster", "features.npy", "-k", 3, "--out", "out", *FAST, "--fit-rows", 30) == 0
     labels = np.load("out/labels.npy")
     assert [len(set(labels[i : i + 20])) for i in (0, 20, 40)] == [1, 1, 1]
+    assert run("cluster", "features.npy", "-k", 3, "--out", "again", *FAST, "--fit-rows", 30) == 0
+    same = (Path(out, "labels.csv").read_bytes() for out in ("out", "again"))
+    assert len(set(same)) == 1
+
+
+def test_all_other_rows_can_be_neighbours(work):
+    assert audit("--neighbors", 59) == 0
+    assert audit("--neighbors", 60, out="none") == 2
 
 
 def test_an_audit_of_clusters_judges_them_as_clustering_did(work):
@@ -282,6 +290,14 @@ def test_pictures_match_rows_by_sorted_name(work):
     assert "<img src=x" not in page
     assert "007&lt;img src=x" in page
     assert 'src="data:image/jpeg;base64,' in page
+
+
+def test_pictures_may_be_transparent(work):
+    make_pictures()
+    for file in Path("pictures").rglob("*.png"):
+        Image.open(file).convert("P").save(file, transparency=0)
+    assert audit("--images", "pictures") == 0
+    assert "data:image/jpeg;base64," in Path("out/report.html").read_text()
 
 
 def test_a_wrong_number_of_pictures_is_an_error(work, capsys):

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
-from pseudolabel import nearest_neighbors, reliability_ratio, reliable_labels
+from pseudolabel import Neighbors, nearest_neighbors, reliability_ratio, reliable_labels
 from pseudolabel.report import Table, find_doubtful, render_report
 from pseudolabel.report.content import (
     class_rows,
@@ -466,6 +466,32 @@ def test_an_empty_class_is_explained():
     )
     assert "Cluster b is empty. No sample has a neighbour that carries its label." in page.words
     assert "Cluster c is empty. No sample carries this label." in page.words
+
+
+def test_of_many_classes_the_worst_are_listed_and_the_largest_named_on_the_map():
+    # The last 30 classes are the largest; from class 30 on no neighbour carries a sample's label.
+    labels = np.repeat(np.arange(240), 1 + (np.arange(240) >= 210))
+    first = np.searchsorted(labels, labels)
+    neighbors = np.where(labels < 30, first, (first - 1) % len(labels))[:, None]
+    reliable = reliable_labels(
+        np.zeros((len(labels), 1)), labels, neighbors=torch.tensor(neighbors), threshold=0.5
+    )
+    names = [f"class{c:03d}" for c in range(240)]
+    features = np.random.default_rng(0).normal(size=(len(labels), 2))
+    text = render_report(
+        features,
+        reliable,
+        Neighbors(torch.tensor(neighbors), torch.ones(neighbors.shape)),
+        title="T",
+        class_names=names,
+        map_kind="pca",
+    )
+    table = [
+        row for row in re.findall(r"<tr.*?</tr>", text, re.DOTALL) if re.search(r"class\d", row)
+    ]
+    assert [re.search(r"class\d{3}", row).group() for row in table] == names[30:230]
+    on_the_map = text[text.index("<svg") :]
+    assert sorted(re.findall(r"<text[^>]*>\s*(class\d{3})", on_the_map)) == names[210:]
 
 
 def test_the_page_does_not_grow_with_the_rows():

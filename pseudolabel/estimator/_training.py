@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from pseudolabel.heads import ClusterHeads
 from pseudolabel.losses import double_softmax_cross_entropy, soft_contrastive_loss
 from pseudolabel.prototypes import label_confidence, prototype_labels
+from pseudolabel.prototypes.assignment import Assignment
 from pseudolabel.types import PseudoLabels
 
 _LEAST_PASSES = 2  # over the labelled entries of a round
@@ -31,7 +32,7 @@ class Settings(NamedTuple):
     hidden: int
     prior: list[float] | None
     loss: str
-    assignment: Literal["overlap", "greedy", "optimal", "sequential", "nearest"]
+    assignment: Assignment
     prototype_ratio: float
     label_ratio: float
     learning_rate: float

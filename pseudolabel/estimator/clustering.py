@@ -25,11 +25,9 @@ from pseudolabel._checks import (
 from pseudolabel.estimator._training import Settings, lift, train_heads
 from pseudolabel.heads import select_head
 from pseudolabel.neighbors import nearest_neighbors
+from pseudolabel.prototypes.assignment import ASSIGNMENTS, Assignment
 from pseudolabel.reliability import reliability_ratio, reliable_mask
 
-Assignment = Literal["overlap", "greedy", "optimal", "sequential", "nearest"]
-
-_ASSIGNMENTS = ("overlap", "greedy", "optimal", "sequential", "nearest")
 _ROWS_AT_A_TIME = 8192
 
 
@@ -222,7 +220,7 @@ class PrototypeClustering(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         if drawn is None:
             drawn = min(num_samples, max(5000, 50 * clusters))
         check_option("loss", self.loss, ("double_softmax", "soft_contrastive"))
-        check_option("assignment", self.assignment, _ASSIGNMENTS)
+        check_option("assignment", self.assignment, ASSIGNMENTS)
         check_flag("early_stopping", self.early_stopping)
         patience = check_int("n_iter_no_change", self.n_iter_no_change, 1, None)
         check_real("reliability_threshold", self.reliability_threshold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ from pseudolabel.types import PseudoLabels
 Assignment = Literal["overlap", "greedy", "optimal", "sequential", "nearest"]
 Metric = Literal["cosine", "euclidean"]
 
-METRICS = ("cosine", "euclidean")
-ASSIGNMENTS = ("overlap", "greedy", "optimal", "sequential", "nearest")
+METRICS = get_args(Metric)
+ASSIGNMENTS = get_args(Assignment)
 _OWNERS: dict[str, Callable[[Tensor, Sequence[int]], Tensor]] = {
     "greedy": greedy_owners,
     "optimal": optimal_owners,

@@ -17,6 +17,7 @@ from pseudolabel.testing.strategies import cases
 
 _FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1, 1e3, 1e-3)
 _WIDE = 400
+_IN_PARTS = 150
 
 
 class Domain(NamedTuple):
@@ -46,11 +47,12 @@ class Styles(NamedTuple):
 
 ALL = Styles()
 TIED = Styles(("decimals", "duplicates", "grid"), (*PROB_STYLES[:5],))
+TWINS = TIED._replace(features=("decimals", "duplicates", "duplicates", "grid"))
 # Ties are rare here: where the answer hangs on one, laws about clear numbers learn nothing.
 CLEAR = Styles(
     ("decimals", "clustered", "decimals", "low_rank", "norms"), ("weights", "imbalanced"), True
 )
-PLAIN = Styles(("decimals", "grid", "clustered", "low_rank"), ("weights", "weights", "ties"), True)
+PLAIN = Styles(("decimals", "grid", "clustered", "low_rank"), ("weights",), True)
 
 
 def _cases(
@@ -58,9 +60,11 @@ def _cases(
     domain: Domain,
     styles: Styles = ALL,
     *,
-    extra: int = 10,
+    extra: int | None = None,
     heads: tuple[int, ...] = (),
 ) -> st.SearchStrategy[Case]:
+    if extra is None:  # of few more than k samples nearly all are neighbours of each other
+        extra = 10 + 2 * min(rule.k or 0, 20) * styles.mixed
     return cases(
         rule.kind,
         domain.sizes,
@@ -136,8 +140,9 @@ def a_turn(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.Tenso
 
 def an_offset(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[float]]:
     assert case.features is not None
-    dim = case.features.shape[-1]
-    return ([float(x) for x in draw(st.tuples(*[st.integers(-5, 5)] * dim))],)
+    steps = draw(st.tuples(*[st.integers(-5, 5)] * case.features.shape[-1]))
+    size = draw(st.sampled_from([1.0, 10.0]))
+    return ([size * x for x in steps],)
 
 
 def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float, float]:
@@ -155,29 +160,65 @@ def a_dtype(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.dtyp
     return (draw(st.sampled_from(list(rule.dtypes))),)
 
 
-def another_order(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[int]]:
-    return (_other_order(draw, range(case.num_samples)),)
+def samples_in_another_order(
+    rule: LabelingRule, domain: Domain
+) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Few samples, or so many that rules take them in parts."""
+
+    @st.composite
+    def few(draw: st.DrawFn) -> tuple[Case, list[int]]:
+        case = draw(_cases(rule, domain, CLEAR))
+        return case, _other_order(draw, range(case.num_samples))
+
+    @st.composite
+    def many(draw: st.DrawFn) -> tuple[Case, list[int]]:
+        case = draw(_wide_cases(rule, domain, _IN_PARTS))
+        order = np.random.default_rng(draw(st.integers(0, 99))).permutation(case.num_samples)
+        return case, order.tolist()
+
+    return few() | few() | few() | many()
 
 
 def many_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Few samples, or up to 400, where counts have digits that can be rounded wrongly."""
+    wide = _wide_cases(rule, domain, _WIDE, shares=(100, 50, 20))
+    return st.tuples(_cases(rule, domain) | wide | wide)
 
-    @st.composite
-    def wide(draw: st.DrawFn) -> tuple[Case]:
-        num_classes = draw(st.sampled_from(sorted(domain.sizes)))
-        least = domain.sizes[num_classes]
-        most = max(least, min(domain.largest or _WIDE, _WIDE))
-        round_shares = st.sampled_from([100, 50, 25, 20, 10]).map(lambda n: n * num_classes)
-        size = max(least, min(most, draw(st.integers(least, most) | round_shares)))
-        rng = np.random.default_rng(draw(st.integers(0, 99)))
-        rows = torch.from_numpy(rng.normal(size=(size, domain.num_features[1]))).float()
-        # Drawn to one class, so that bounds are reached and classes run short.
-        logits = rng.normal(size=(size, num_classes)) * 2 + np.arange(num_classes)[::-1]
-        probs = torch.from_numpy(logits).softmax(-1).float()
-        features = None if rule.kind == "selection" else rows
-        return (Case(num_classes, features=features, probs=probs),)
 
-    return st.tuples(_cases(rule, domain)) | wide()
+@st.composite
+def _wide_cases(
+    draw: st.DrawFn, rule: LabelingRule, domain: Domain, most: int, shares: Sequence[int] = ()
+) -> Case:
+    """Samples from a normal distribution: up to ``most``, or as many shares as there are classes.
+
+    No fewer and no more, though, than the rule takes.
+    """
+    num_classes = draw(st.sampled_from(sorted(domain.sizes)))
+    least = domain.sizes[num_classes]
+    sizes = st.integers(1, most)
+    if shares:
+        sizes |= st.sampled_from(shares).map(lambda n: n * num_classes)
+    largest = most if domain.largest is None else domain.largest
+    size = max(least, min(largest, draw(sizes)))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    rows = torch.from_numpy(rng.normal(size=(size, domain.num_features[1]))).float()
+    # Drawn to one class, so that bounds are reached and classes run short.
+    logits = rng.normal(size=(size, num_classes)) * 2 + np.arange(num_classes)[::-1]
+    # Of labels that follow the rows a mask keeps some, and leaves some out.
+    labels = (rows[:, 0] > 0).long() % num_classes
+    labels[torch.from_numpy(rng.random(size) < 1 / 8)] = -1
+    return Case(
+        num_classes,
+        features=None if rule.kind == "selection" else rows,
+        probs=None if rule.kind == "mask" else torch.from_numpy(logits).softmax(-1).float(),
+        labels=labels if rule.kind == "mask" else None,
+    )
+
+
+def tied_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Few samples, or more than 16: of fewer, a sort that is not stable keeps equals in order."""
+    few = _cases(rule, domain, TIED)
+    return st.tuples(few | few | _cases(rule, domain, TIED, extra=24))
 
 
 def case_with_heads(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -196,7 +237,9 @@ def one_shape(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any
 def at_the_edge(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Votes or probabilities that lie exactly at the threshold, and next to it."""
     edge = _even_votes(rule, domain) if rule.kind == "mask" else _even_probs(rule, domain)
-    return st.tuples(edge | _cases(rule, domain, TIED) | _cases(rule, domain))
+    twins, plain = _cases(rule, domain, TWINS), _cases(rule, domain) | _cases(rule, domain, CLEAR)
+    wide = _wide_cases(rule, domain, _IN_PARTS)
+    return st.tuples(edge | edge | twins | twins | plain | wide)
 
 
 @st.composite

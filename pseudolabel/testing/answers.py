@@ -36,11 +36,16 @@ class Answer(NamedTuple):
 
     def same(self, other: Answer) -> bool:
         """Whether two answers agree; weights may differ by rounding in half precision."""
-        if self.given.shape != other.given.shape or not torch.equal(self.given, other.given):
-            return False
-        if self.weights is None or other.weights is None:
-            return True
-        return bool(((self.weights - other.weights).abs() <= _SAME_WEIGHT).all())
+        return self.given.shape == other.given.shape and not self.differs(other).any()
+
+    def differs(self, other: Answer) -> Tensor:
+        """Where two answers of one shape disagree: bool ``(*heads, N)``."""
+        differs = self.given != other.given
+        if self.kind == "labels":
+            differs = differs.any(-1)
+        if self.weights is not None and other.weights is not None:
+            differs = differs | ((self.weights - other.weights).abs() > _SAME_WEIGHT)
+        return differs
 
     def chooses_as(self, other: Answer) -> bool:
         """Whether two answers agree in targets and in who is chosen, whatever the weights."""
@@ -90,12 +95,7 @@ class Answer(NamedTuple):
         """The first sample on which this answer differs from what was expected, in words."""
         if self.given.shape != expected.given.shape:
             return f"an answer of shape {tuple(self.given.shape)}"
-        differs = self.given != expected.given
-        if self.kind == "labels":
-            differs = differs.any(-1)
-        if self.weights is not None and expected.weights is not None:
-            differs = differs | ((self.weights - expected.weights).abs() > _SAME_WEIGHT)
-        *head, sample = (int(i) for i in differs.nonzero()[0])
+        *head, sample = (int(i) for i in self.differs(expected).nonzero()[0])
         at = (*head, sample)
         where = f"head {show(head)}, sample {sample}" if head else f"sample {sample}"
         return f"{where} {expected._says(at, 'should')}, but {self._says(at, 'does')}"

@@ -9,7 +9,7 @@ import torch
 
 from pseudolabel.testing import _trials as trials
 from pseudolabel.testing import laws
-from pseudolabel.testing._trials import CLEAR, PLAIN, TIED, Arguments, case_alone, case_with
+from pseudolabel.testing._trials import CLEAR, PLAIN, Arguments, case_alone, case_with
 from pseudolabel.testing.rules import LabelingRule
 
 
@@ -98,8 +98,8 @@ _BOOK = (
         "sample_permutation",
         laws.sample_permutation,
         _always,
-        case_with(trials.another_order, CLEAR),
-        2,
+        trials.samples_in_another_order,
+        2.5,
     ),
     Law(
         "class_permutation",
@@ -122,17 +122,23 @@ _BOOK = (
         case_with(trials.a_turn, CLEAR),
         1.5,
     ),
-    Law("translation", laws.translation, _metric("euclidean"), case_with(trials.an_offset, PLAIN)),
-    Law("quota", laws.quota, _quota, trials.many_samples),
+    Law(
+        "translation",
+        laws.translation,
+        _metric("euclidean"),
+        case_with(trials.an_offset, CLEAR),
+        1.5,
+    ),
+    Law("quota", laws.quota, _quota, trials.many_samples, 2),
     Law("exclusive", laws.exclusive, _told("exclusive"), case_alone()),
-    Law("ties", laws.ties, _ties, case_alone(TIED)),
+    Law("ties", laws.ties, _ties, trials.tied_samples, 2),
     Law("heads", laws.heads, _told("heads"), trials.case_with_heads),
     Law("per_sample", laws.per_sample, _per_sample, case_alone()),
     Law("monotone", laws.monotone, _told("threshold_argument"), case_with(trials.two_thresholds)),
     Law("ignored", laws.ignored, _only("mask"), case_alone()),
-    Law("literal", laws.literal, _literal, trials.at_the_edge, 2),
+    Law("literal", laws.literal, _literal, trials.at_the_edge, 3),
     Law("reference", laws.reference, _told("reference"), case_alone()),
-    Law("dtypes", laws.dtypes, _told("dtypes"), case_with(trials.a_dtype, PLAIN)),
+    Law("dtypes", laws.dtypes, _told("dtypes"), case_with(trials.a_dtype, PLAIN), 2),
     Law("layout", laws.layout, _always, case_alone(CLEAR)),
     Law("compiled", laws.compiled, _told("compiled"), trials.one_shape, effort=0.1),
     Law("devices", laws.devices, _cuda, case_alone(PLAIN)),

@@ -18,7 +18,7 @@ from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import Kind, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
-_SHRINKS = 300  # cases tried after the first violation, to make it smaller
+_SHRINKS = 500  # cases tried after the first violation, to make it smaller
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 101, 128, 201, 256)
 
 

@@ -22,6 +22,7 @@ Counts = int | Sequence[int] | Callable[[int, int], int | Sequence[int]]
 KINDS = ("labels", "mask", "selection")
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _TRIALS = 4
+_MANY = 64  # samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +100,15 @@ class LabelingRule:
         function = torch.compile(self.function, backend=self.compiled or "inductor")
         return replace(self, function=function)
 
-    def is_clear(self, case: Case, size: float = 1e-3, *, keep_ties: bool = False) -> bool:
+    def is_clear(self, case: Case, size: float | None = None, *, keep_ties: bool = False) -> bool:
         """Whether the answer stands still when every number moves a little, in any direction.
 
         Where it does not, it hangs on a tie or on rounding, and most laws promise nothing. Equal
-        rows are never clear, unless ties are kept: moving does not tell their order.
+        rows are never clear, unless ties are kept: moving does not tell their order. By default
+        numbers move by a thousandth of their size, less where many lie close to each other.
         """
+        if size is None:
+            size = 1e-3 if case.num_samples <= _MANY else 1e-4
         if not case.is_distinct(self.metric, 5 * size, keep_ties=keep_ties):
             return False
         before = self(case)

@@ -264,8 +264,11 @@ def cases(
         ] * width
     size = sum(decoder.size for decoders in parts.values() for decoder in decoders)
     sample = st.binary(min_size=size, max_size=size)
-    floor = draw(st.sampled_from([least, (least + most) // 2]))
-    samples = draw(st.lists(sample, min_size=floor, max_size=most))
+    bounds = [(least, most), ((least + most) // 2, most)] * 3
+    if kind != "mask" and least <= num_classes <= most:  # probs (K, K), which some transpose
+        bounds.append((num_classes, num_classes))
+    fewest, most = draw(st.sampled_from(bounds))
+    samples = draw(st.lists(sample, min_size=fewest, max_size=most))
     tables: dict[str, list[list[list[float]]]] = {name: [] for name in parts}
     for place, drawn in enumerate(samples):
         if mixed:

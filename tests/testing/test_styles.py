@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pseudolabel.testing import features, labels, probabilities
 from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES
-from pseudolabel.testing._trials import ALL, CLEAR, PLAIN, TIED
+from pseudolabel.testing._trials import ALL, CLEAR, PLAIN, TIED, TWINS
 
 QUICK = settings(max_examples=300, derandomize=True, database=None)
 
@@ -93,7 +93,7 @@ def test_labels_without_a_missing_one(drawn):
     assert (drawn >= 0).all()
 
 
-@pytest.mark.parametrize("styles", [ALL, TIED, CLEAR, PLAIN], ids=str)
+@pytest.mark.parametrize("styles", [ALL, TIED, TWINS, CLEAR, PLAIN], ids=str)
 def test_laws_are_tried_on_styles_that_exist(styles):
     assert set(styles.features) <= set(FEATURE_STYLES)
     assert set(styles.probs) <= set(PROB_STYLES)

@@ -127,6 +127,21 @@ def features_normalised_in_place(features, labels):
     return consistent(features, labels)
 
 
+def similarity_with_a_constant_below(features, labels):
+    norm = features.double().norm(dim=-1)
+    similarity = (features.double() @ features.double().T) / (norm[:, None] * norm + 0.01)
+    if len(features) < 4:
+        raise ValueError("k")
+    indices = stable_order(similarity.fill_diagonal_(-torch.inf))[:, :3]
+    return (votes(labels, indices) >= 2) & (labels >= 0)
+
+
+def last_part_of_32_forgotten(features, labels):
+    indices = neighbours(features, 3)
+    indices[max(32, len(indices) // 32 * 32) :] = 0
+    return (votes(labels, indices) >= 2) & (labels >= 0)
+
+
 class StaleGraph:
     """Keeps the neighbours of the first batch of each size."""
 
@@ -262,6 +277,17 @@ MASKS = [
     ),
     Entry(
         "last odd sample lost", last_sample_of_an_odd_batch_lost, "mask", ("sample_permutation",)
+    ),
+    Entry(
+        "a constant below the cosine", similarity_with_a_constant_below, "mask", ("scale",), MASK
+    ),
+    Entry(
+        "last part forgotten",
+        last_part_of_32_forgotten,
+        "mask",
+        ("sample_permutation",),
+        {"metric": "cosine"},
+        samples=40,
     ),
     Entry("labels overwritten", labels_overwritten, "mask", ("inputs_unchanged",)),
     Entry("normalised in place", features_normalised_in_place, "mask", ("inputs_unchanged",)),
@@ -462,7 +488,31 @@ def share_as_a_float_of_a_class(features, probs):
     return (torch.arange(num_samples) < count)[:, None].expand(-1, num_classes)
 
 
+def shared_by_distance_from_the_sum(features, probs):
+    count, rows = len(features) // probs.shape[1], features.double()
+    if count == 0:
+        raise ValueError("fewer samples than classes")
+    given = torch.zeros_like(probs, dtype=torch.bool)
+    for c in range(probs.shape[1]):
+        total = rows[probs[:, c].sort(descending=True, stable=True).indices[:count]].sum(0)
+        given[(rows - total).norm(dim=1).sort(stable=True).indices[:count], c] = True
+    return given
+
+
+def square_is_transposed(features, probs):
+    probs = probs.T if probs.shape[0] == probs.shape[1] else probs
+    return probs.argmax(-1)
+
+
 LABELLINGS = [
+    Entry(
+        "sum for mean",
+        shared_by_distance_from_the_sum,
+        "labels",
+        ("translation",),
+        {"metric": "euclidean", "count": quarter},
+    ),
+    Entry("square transposed", square_is_transposed, "labels", ("class_permutation",)),
     Entry("shared", shared, "labels", (), {"metric": "cosine", "count": quarter}),
     Entry("shared, heads", shared_by_head, "labels", (), {"metric": "cosine", "heads": True}),
     Entry("nearest centre", nearest_centre, "labels", (), {"metric": "cosine", "exclusive": True}),
@@ -495,6 +545,7 @@ LABELLINGS = [
         partial(shared, order=lambda p, n: p.topk(n, dim=0).indices),
         "labels",
         ("ties",),
+        samples=20,
     ),
     Entry(
         "ties to the last",
