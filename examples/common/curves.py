@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from common.evaluation import Score
 from common.measures import Findings
@@ -18,7 +19,7 @@ COLOURS = ("#1b6ca8", "#d1660f", "#3a8f4d", "#8b5fb0")
 def accuracy_curves(findings: Findings) -> Figure:
     """What is lost and won by keeping the best labels only."""
     figure, axis = _figure(
-        "Accuracy of the labels that are kept", "share of all labels kept", "accuracy"
+        "Accuracy of the labels of stage 2 that are kept", "share of all labels kept", "accuracy"
     )
     if findings.consistent is not None and findings.confident is not None:
         axis.plot(
@@ -34,7 +35,7 @@ def accuracy_curves(findings: Findings) -> Figure:
 def purity_curve(findings: Findings) -> Figure:
     """How often the samples nearest to a prototype are of one class (RPSC's Fig. 1)."""
     figure, axis = _figure(
-        "Samples nearest to a prototype that share its class",
+        "Stage 2: samples nearest to a prototype that share its class",
         "samples taken, as a share of M / K",
         "share of the most frequent class",
     )
@@ -71,6 +72,7 @@ def head_curves(scores: Sequence[Score]) -> Figure:
         _dress(axes[1], "Accuracy of the heads", "rounds of training", "accuracy")
     for axis in axes:
         axis.legend(frameon=False)
+        _tick_whole_numbers(axis)
     return figure
 
 
@@ -83,6 +85,7 @@ def joint_curve(history: Sequence[dict[str, Any]]) -> Figure:
     figure, axis = _figure("Accuracy along the joint training", "steps of training", "accuracy")
     steps = [moment["after"] for moment in history]
     axis.plot(steps, [moment["accuracies"][0] for moment in history], "o-", color=COLOURS[0])
+    _tick_whole_numbers(axis)
     return figure
 
 
@@ -118,6 +121,10 @@ def confusion_matrix(
         axis.set_yticks(range(len(table)), list(map(str, names)), fontsize=8)
     figure.colorbar(image, label="share of the class")
     return figure
+
+
+def _tick_whole_numbers(axis: Axes) -> None:
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:

@@ -25,7 +25,7 @@ class Findings(NamedTuple):
             first: what a threshold trades.
         confident: The same, the most confident predictions first.
         purity: Of that share of M / K samples nearest to each prototype, how many have the class of
-            the most (RPSC's Fig. 1), the mean over clusters.
+            the most (RPSC's Fig. 1), the mean over the clusters that have samples.
         confusion: Samples ``(classes, K)``, the clusters in the order that fits the classes best.
         clusters: Their numbers, in that order.
     """
@@ -75,7 +75,7 @@ def find(
         shares,
         _accuracy_of_first(right.double(), ratio, shares),
         _accuracy_of_first(right.double(), probs.amax(-1), shares),
-        _purity(embeddings, probs, truth, shares),
+        _purity(embeddings, probs, labels, truth, shares),
         confusion[:, order].tolist(),
         order.tolist(),
     )
@@ -118,8 +118,11 @@ def _accuracy_of_first(right: Tensor, order_by: Tensor, shares: list[float]) -> 
     return [float(running[end - 1] / end) for end in ends]
 
 
-def _purity(embeddings: Tensor, probs: Tensor, truth: Tensor, shares: list[float]) -> list[float]:
+def _purity(
+    embeddings: Tensor, probs: Tensor, labels: Tensor, truth: Tensor, shares: list[float]
+) -> list[float]:
     nearest = prototype_labels(embeddings, probs).indices.view(probs.shape[-1], -1)
+    nearest = nearest[labels.unique()]  # without clusters that nothing is in
     counts = one_hot(truth[nearest]).cumsum(1)  # (K, n, classes)
     ends = [max(1, round(share * nearest.shape[1])) for share in shares]
     return [float((counts[:, end - 1].amax(-1) / end).mean()) for end in ends]

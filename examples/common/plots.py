@@ -72,7 +72,10 @@ def embedding_map(
     features, labels, reliable = features[::step], labels[::step], reliable[::step]
     rows = normalize(features, dim=1).numpy()
     places = _tsne(rows, seed)
-    figure = Figure(figsize=(12, 6.2), layout="constrained")
+    # The panels are as flat as the map is: nothing but points takes up room.
+    width, height = np.ptp(places, axis=0)
+    shape = float(np.clip(height / max(width, 1e-9), 0.3, 1.3))
+    figure = Figure(figsize=(12, 5.8 * shape + 1.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axis in (left, right):
         axis.set(xticks=[], yticks=[], aspect="equal")

@@ -65,6 +65,17 @@ def test_purity_is_the_share_of_the_most_frequent_class():
     assert found.purity[-1] == pytest.approx((0.8 + 1) / 2)
 
 
+def test_purity_is_not_of_clusters_that_are_empty():
+    groups = torch.arange(18) // 6
+    probs = torch.tensor([[0.9, 0.0, 0.0], [0.0, 0.4, 0.5], [0.0, 0.0, 0.9]])[groups]
+    truth = torch.arange(18) % 2
+    truth[6:12] = 0  # the samples nearest to the prototype of cluster 1, which is empty
+    embeddings, labels = torch.eye(3)[groups], probs.argmax(-1)
+    found = find(embeddings, probs, labels, torch.ones(18), labels, truth)
+    assert labels.unique().tolist() == [0, 2]
+    assert found.purity[-1] == pytest.approx(0.5)
+
+
 def test_a_linear_probe_sees_what_is_linear():
     truth = torch.arange(100) % 2
     noise = torch.randn(100, 3)

@@ -2,7 +2,8 @@ import pytest
 import torch
 from common.attention import attention
 from common.backbones import make_backbone
-from common.curves import confusion_matrix
+from common.curves import confusion_matrix, head_curves, joint_curve
+from common.evaluation import Score
 from common.network import Encoder
 from common.plots import embedding_map, prototype_images, ratio_histogram
 from common.report import closest
@@ -46,6 +47,25 @@ def test_the_histogram_has_those_that_are_reliable_and_not_all_above_a_ratio():
     every, kept = ([bar.get_height() for bar in bars] for bars in axis.containers)
     assert (every, kept) == ([2, 3], [1, 2])
     assert axis.get_title() == "3 of 5 labels of stage 2 are reliable"
+
+
+def test_rounds_and_steps_are_whole():
+    history = [{"after": n, "losses": [1 - n / 2, 1.0], "accuracies": [0.5, 0.6]} for n in (0, 1)]
+    score = Score("2", None, None, None, 1.0, None, None, history=history)
+    for axis in head_curves([score]).axes + joint_curve(history).axes:
+        assert all(tick == round(tick) for tick in axis.get_xticks())
+
+
+def test_a_flat_map_makes_a_flat_picture(monkeypatch):
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    labels, members = torch.arange(40) % 2, torch.arange(4).view(2, 2)
+    heights = {}
+    for shape in (0.5, 1.0):
+        places = torch.rand(40, 2).numpy() * (1, shape)
+        monkeypatch.setattr("common.plots._tsne", lambda rows, seed, places=places: places)
+        options = (labels, labels > 0, images, members)
+        heights[shape] = embedding_map(torch.randn(40, 3), *options, seed=0).get_figheight()
+    assert heights[0.5] < 0.7 * heights[1.0]
 
 
 def test_columns_of_the_confusion_matrix_are_named_by_their_clusters():
