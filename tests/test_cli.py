@@ -133,7 +133,7 @@ def test_cluster_writes_labels_that_agree_with_each_other(work, capsys):
     )
     assert all(float(row["reliability"]) > 0.95 for row, k in zip(rows, kept, strict=True) if k)
     summary = json.loads(Path("deep/out/summary.json").read_text())
-    assert summary["result"]["reliable"] == kept.sum() == 60
+    assert summary["result"]["reliable"] == kept.sum() == summary["result"]["rows"] == 60
     assert [c["samples"] for c in summary["classes"]] == [20, 20, 20]
     assert summary["settings"]["n_clusters"] == 3
     assert summary["settings"]["features"] == "features.npy"

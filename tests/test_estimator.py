@@ -128,6 +128,13 @@ def test_reliability_is_the_share_of_neighbours_in_the_cluster():
     np.testing.assert_array_equal(fitted.reliable_, fitted.reliability_ > 0.8)
 
 
+def test_no_more_than_100_neighbours_vote_unless_told():
+    points, _ = blobs((700, 700, 700), spread=20.0)
+    shares = small(max_iter=1).fit(points).reliability_ * 100
+    assert len(np.unique(shares)) > 10
+    np.testing.assert_allclose(shares, shares.round(), atol=1e-9)
+
+
 def test_scale_and_offset_do_not_matter():
     points, _ = blobs(spread=6.0)
     fitted = small().fit(points)

@@ -323,6 +323,26 @@ def test_checks_of_values_change_no_answer():
     assert torch.equal(unchecked, pl.reliability_ratio(labels, graph))
 
 
+@pytest.mark.parametrize("name", ["prototype_ratio", "label_ratio"])
+def test_a_ratio_of_zero_is_refused(name):
+    with pytest.raises(ValueError, match=rf"^{name}: expected a number in \(0, 1\], got 0.0"):
+        distributed.prototype_labels(ROWS, GOOD["probs"], **{name: 0.0})
+
+
+def test_neighbours_of_other_ranks_are_found_where_shards_are_of_very_different_sizes():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(40, 5, generator=generator), torch.arange(40) % 3
+    neighbors = pl.nearest_neighbors(features, 6)
+    expected = pl.reliability_ratio(labels, neighbors)
+    shards = [slice(0, 37), slice(37, 39), slice(39, 40)]
+
+    def work(rank):
+        own = shards[rank]
+        return distributed.reliability_ratio(labels[own], neighbors.indices[own])
+
+    assert torch.equal(torch.cat(on_ranks(3, work)), expected)
+
+
 def test_a_process_group_of_another_kind_is_refused():
     with pytest.raises(TypeError, match="process_group: expected a process group or None"):
         distributed.nearest_neighbors(ROWS, 3, process_group="world")

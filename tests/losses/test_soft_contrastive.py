@@ -277,6 +277,12 @@ def test_copies_under_two_labels_do_not_repel_each_other():
     assert_close(gap[2:], torch.zeros(6, dtype=torch.float64), rtol=0, atol=1e-10)
 
 
+def test_sample_ids_of_another_shape_are_refused_with_both_that_fit():
+    predictions, labels = torch.full((2, 3, 6, 4), 0.25), torch.zeros(2, 3, 6, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"^sample_ids: expected shape \(6,\) or \(2, 3, 6\)"):
+        soft_contrastive_loss(predictions, labels, sample_ids=torch.arange(5))
+
+
 def test_sample_ids_of_the_batch_serve_every_head():
     predictions, labels, confidence = batch(17, 8, 4, 2, 3)
     ids = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])

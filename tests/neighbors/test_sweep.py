@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import METRICS, feature_sets, gaussian, metrics
 
 from pseudolabel import nearest_neighbors, reliable_labels, reliable_mask
-from pseudolabel.neighbors import _filter, _plan, _search, _strip
+from pseudolabel.neighbors import _filter, _plan, _search, _source, _strip
 from pseudolabel.neighbors._filter import Filter, Frame
 from pseudolabel.neighbors._source import Source
 from pseudolabel.neighbors._sweep import Sweep
@@ -239,6 +239,14 @@ def rounded_scores(features, metric, dtype):
     rounded = Filter(frame, dtype)
     encoded = rounded.encode(features)
     return rounded, encoded, rounded.scores(encoded.rows, rounded.mirrored(encoded.rows))
+
+
+def test_blocks_are_of_as_many_rows_as_are_asked_for(monkeypatch):
+    monkeypatch.setattr(_source, "_BLOCK_ELEMENTS", 8)
+    source = Source("features", torch.arange(40.0).view(20, 2))
+    found = [block[:, 0].div(2).tolist() for block in source.blocks(3, 10)]
+    assert found == [[3, 4, 5, 6], [7, 8, 9, 10], [11, 12]]
+    assert sum(map(len, source.blocks(15, 10))) == 5
 
 
 @every_dtype

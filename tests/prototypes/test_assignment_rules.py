@@ -27,7 +27,7 @@ from strategies import (
     seeds,
 )
 
-from pseudolabel import assign_labels
+from pseudolabel import assign_labels, prototype_labels
 
 both_metrics = pytest.mark.parametrize("metric", METRICS)
 every_rule = pytest.mark.parametrize("rule", ASSIGNMENTS)
@@ -259,6 +259,14 @@ def test_as_many_clusters_as_samples(rule, metric):
     assert actual.indices.tolist() == [4, 3, 2, 1, 0]
     assert actual.labels.tolist() == [0, 1, 2, 3, 4]
     assert torch.equal(actual.similarity, torch.full((5,), float(metric == "cosine")).double())
+
+
+@every_rule
+def test_no_head_gets_no_label(rule):
+    features, probs = gaussian(0, 6, 4), torch.full((0, 6, 3), 1 / 3)
+    actual = prototype_labels(features, probs, assignment=rule)
+    assert actual.labels.shape == actual.indices.shape == (0, 6)
+    assert actual.prototypes.shape == (0, 3, 4)
 
 
 # Relations ---------------------------------------------------------------------------------------
