@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, interpolate
 
 from common.augmentation import View
-from common.plots import picture
+from common.plots import cluster_name, picture
 
 IMAGES_A_CLUSTER = 3  # as many as the paper shows
 
@@ -48,17 +48,20 @@ def attention_maps(network: nn.Module, images: Tensor, members: Tensor, view: Vi
     blocks = -(-len(members) // 20)  # rows of clusters beside each other where there are many
     rows = -(-len(members) // blocks)
     width = 2 * shown * blocks
-    figure = Figure(figsize=(0.62 * width + 0.4, 0.62 * rows + 0.9), layout="constrained")
+    size = (0.62 * width + 0.9 * blocks + 0.4, 0.62 * rows + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, width, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for cluster, row in enumerate(members):
+        block, line = divmod(cluster, rows)
+        beside, name = axes[line, 2 * shown * block], cluster_name(cluster, row)
+        beside.text(-0.1, 0.5, name, ha="right", va="center", transform=beside.transAxes)
         row = row[row >= 0]
         if not len(row):
             continue
         typical = images[row.to(images.device)]
         maps = attention(network, view(typical.to(device))).cpu()
-        block, line = divmod(cluster, rows)
         for column in range(min(shown, len(row))):
             first = 2 * (shown * block + column)
             shape = {"cmap": "gray_r", "vmin": 0, "vmax": 255}

@@ -18,6 +18,11 @@ UNRELIABLE = "#b9b9b9"
 RELIABLE = "#1b6ca8"
 
 
+def cluster_name(cluster: int, members: Tensor) -> str:
+    """What a row of a picture is called; members are positions of images, -1 for none."""
+    return f"{cluster}" if (members >= 0).any() else f"{cluster} (empty)"
+
+
 def prototype_images(images: Tensor, members: Tensor) -> Figure:
     """One row a cluster: its images closest to its prototype, the closest first.
 
@@ -39,10 +44,7 @@ def prototype_images(images: Tensor, members: Tensor) -> Figure:
         ylim=(rows, -0.05),
         xticks=[],
         yticks=np.arange(rows) + 0.46,
-        yticklabels=[
-            f"{cluster}" if (row >= 0).any() else f"{cluster} (empty)"
-            for cluster, row in enumerate(members)
-        ],
+        yticklabels=[cluster_name(cluster, row) for cluster, row in enumerate(members)],
     )
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

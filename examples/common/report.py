@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -153,7 +154,7 @@ def _write_report(
         final,
         outcome.neighbors,
         title=f"{len(labels):,} images of {settings.data.name}",
-        row_names=[file.name for file in files] or None,
+        row_names=names_below(files) or None,
         confidence=outcome.probs.amax(-1),
         picture=lambda row: Image.fromarray(picture(outcome.images[row])),
         map_kind="auto" if settings.pictures else "pca",
@@ -162,6 +163,12 @@ def _write_report(
         settings=_flat(json.loads(json.dumps(asdict(settings), default=str))),
     )
     folder.write("report.html", lambda path: path.write_text(page))
+
+
+def names_below(files: Sequence[Path]) -> list[str]:
+    """Paths below the folder that holds them all: names alone come again in other folders."""
+    top = os.path.commonpath([file.parent for file in files]) if files else ""
+    return [file.relative_to(top).as_posix() for file in files]
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, object]:

@@ -1,12 +1,14 @@
+from pathlib import Path
+
 import pytest
 import torch
-from common.attention import attention
+from common.attention import attention, attention_maps
 from common.backbones import make_backbone
 from common.curves import confusion_matrix, head_curves, joint_curve
 from common.evaluation import Score
 from common.network import Encoder
 from common.plots import embedding_map, prototype_images, ratio_histogram
-from common.report import closest
+from common.report import closest, names_below
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -85,6 +87,14 @@ def test_the_closest_images_of_a_cluster_are_its_own():
     assert sorted(members[0].tolist()) == [-1, 0, 1, 3, 4]
 
 
+def test_rows_are_named_by_their_place_below_the_folder_that_holds_them_all():
+    folder = Path("/data/train")
+    files = [folder / "cat" / "1.png", folder / "dog" / "1.png", folder / "2.png"]
+    assert names_below(files) == ["cat/1.png", "dog/1.png", "2.png"]
+    assert names_below(files[:1]) == ["1.png"]
+    assert names_below([]) == []
+
+
 def test_attention_is_highest_where_the_images_are_alike():
     encoder = Encoder(make_backbone("convnet-28", 1, width=4), None).eval()
     views = torch.zeros(3, 1, 28, 28)
@@ -94,6 +104,17 @@ def test_attention_is_highest_where_the_images_are_alike():
     assert maps.amin((1, 2)).tolist() == [0, 0, 0]
     torch.testing.assert_close(maps.amax((1, 2)), torch.ones(3))
     torch.testing.assert_close(maps[0], maps[1])
+
+
+def test_a_row_of_attention_has_the_name_of_its_cluster():
+    encoder = Encoder(make_backbone("convnet-28", 1, width=4), None).eval()
+    images = torch.randint(256, (9, 1, 28, 28), dtype=torch.uint8)
+    members = torch.tensor([[0, 1], [2, -1], [-1, -1]])
+    network = torch.nn.Sequential(encoder)
+    figure = attention_maps(network, images, members, lambda x: x.float() / 255)
+    names = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert names == ["0", "1", "2 (empty)"]
+    assert sum(len(axis.images) for axis in figure.axes) == 6
 
 
 def test_a_map_of_many_images_takes_some_of_them(monkeypatch):
