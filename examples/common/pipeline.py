@@ -287,6 +287,8 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
     folder = RunFolder(settings.out, existing="keep")
     if folder.finished:
         print(f"{folder.path}: the run is finished, nothing is left to do.")
+        if settings.pictures and not (folder.path / "prototypes.png").exists():
+            print("It was not asked for pictures, which are drawn as a run ends.")
         return
     journal = Journal(folder, this_run, every=settings.checkpoint_every)
     board = Scoreboard(data.truth, data.held_out and data.held_out.truth)

@@ -368,8 +368,13 @@ def test_what_is_no_run_is_not_gone_on_with(tmp_path):
 def test_a_finished_run_has_nothing_to_go_on_with(undisturbed, capsys):
     folder, _ = undisturbed("spice")
     before = (folder / "metrics.json").stat().st_mtime_ns
+    capsys.readouterr()
     run("spice", folder, "--resume")
-    assert "the run is finished" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "the run is finished" in told
+    assert "pictures" not in told
+    run("spice", folder, "--resume", "--pictures")
+    assert "It was not asked for pictures" in capsys.readouterr().out
     assert (folder / "metrics.json").stat().st_mtime_ns == before
 
 
