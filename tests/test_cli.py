@@ -297,7 +297,9 @@ def test_pictures_may_be_transparent(work):
     for file in Path("pictures").rglob("*.png"):
         Image.open(file).convert("P").save(file, transparency=0)
     assert audit("--images", "pictures") == 0
-    assert "data:image/jpeg;base64," in Path("out/report.html").read_text()
+    page = Path("out/report.html").read_text()
+    assert "data:image/jpeg;base64," in page
+    assert "no picture of" not in page
 
 
 def test_a_wrong_number_of_pictures_is_an_error(work, capsys):

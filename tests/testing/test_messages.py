@@ -1,0 +1,297 @@
+"""What a violation says, word for word, law by law; and the parts that draw and move cases."""
+
+import pytest
+import torch
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+
+from pseudolabel import PseudoLabels, Selection
+from pseudolabel.testing import (
+    LAWS,
+    LabelingRule,
+    LawViolation,
+    check_labeling_rule,
+    examine_labeling_rule,
+    probabilities,
+)
+from pseudolabel.testing import laws as by_name
+from pseudolabel.testing._literal import literal_mask
+from pseudolabel.testing._ties import breaks_ties
+from pseudolabel.testing._trials import Domain, at_the_edge
+from pseudolabel.testing.answers import Answer
+from pseudolabel.testing.cases import Case, nudged
+from pseudolabel.testing.strategies import cases
+
+PROBS = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
+SELECTED = Case(2, probs=PROBS)
+LABELLED = Case(2, features=torch.tensor([[1.0], [2.0], [4.0]]), probs=PROBS)
+MASKED = Case(2, features=torch.tensor([[1.0], [2.0]]), labels=torch.tensor([0, 1]))
+
+
+def said(law, case, rule, *more, kind="selection", **promises):
+    """The lines of a violation after those that show the case."""
+    tested = LabelingRule(function=rule, kind=kind, **promises)
+    with pytest.raises(LawViolation) as raised:
+        getattr(by_name, law)(tested, case, *more)
+    assert raised.value.case is case
+    lines = str(raised.value).splitlines()
+    shown = len(str(case).splitlines())
+    assert lines[:2] == [
+        f"the law '{raised.value.law}' is broken",
+        f"smallest case found ({case.num_samples} samples, {case.num_classes} classes):",
+    ]
+    assert lines[2 : 2 + shown] == [f"    {line}" for line in str(case).splitlines()]
+    return lines[2 + shown :]
+
+
+def select(targets, weights):
+    return lambda probs: Selection(torch.tensor(targets), torch.tensor(weights))
+
+
+def test_inputs_changed():
+    def halves(probs):
+        probs /= 2
+        return probs.argmax(-1), probs.amax(-1)
+
+    assert said("inputs_unchanged", SELECTED, halves) == [
+        "expected:",
+        "    probs = [[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]] after the call",
+        "got:",
+        "    probs = [[0.375, 0.125], [0.25, 0.25], [0.125, 0.375]]",
+    ]
+
+
+def test_an_answer_that_the_next_call_changes():
+    kept = torch.zeros(3, dtype=torch.long), torch.zeros(3)
+
+    def reuses(probs):
+        kept[0].copy_(probs.argmax(-1))
+        kept[1].copy_(probs.amax(-1))
+        return kept
+
+    other = Case(2, probs=PROBS.flip(0))
+    assert said("determinism", SELECTED, reuses, other) == [
+        "    asked in between:",
+        "        probs = [[0.25, 0.75], [0.5, 0.5], [0.75, 0.25]]",
+        "    the first answer, read again",
+        "expected:",
+        "    targets = [0, 0, 1], weights = [0.75, 0.5, 0.75]",
+        "got:",
+        "    targets = [1, 0, 0], weights = [0.75, 0.5, 0.75]",
+        "    sample 0 should have target 0 and weight 0.75, but has target 1 and weight 0.75",
+    ]
+
+
+def test_a_quota_that_is_not_kept():
+    rule = select([0, 0, 1], [1.0, 1.0, 1.0])
+    got = ["got:", "    [2, 1] samples, targets = [0, 0, 1], weights = [1.0, 1.0, 1.0]"]
+    exactly = said("quota", SELECTED, rule, count=1)
+    assert exactly == ["expected:", "    exactly [1, 1] samples of each class", *got]
+    at_most = said("quota", SELECTED, rule, at_most=[1, 2])
+    assert at_most == ["expected:", "    at most [1, 2] samples of each class", *got]
+
+
+def test_a_head_that_depends_on_the_others():
+    def of_the_first(probs):
+        first = probs if probs.dim() == 2 else probs[:1].expand_as(probs)
+        return first.argmax(-1), torch.ones(probs.shape[:-1])
+
+    probs = torch.tensor([[[0.9, 0.1], [0.2, 0.8]], [[0.3, 0.7], [0.6, 0.4]]])
+    assert said("heads", Case(2, probs=probs), of_the_first, heads=True) == [
+        "    head [1] alone, then among all",
+        "expected:",
+        "    targets = [1, 0], weights = [1.0, 1.0]",
+        "got:",
+        "    targets = [0, 1], weights = [1.0, 1.0]",
+        "    sample 0 should have target 1 and weight 1.0, but has target 0 and weight 1.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "case", "answer", "expected", "got"),
+    [
+        ("mask", MASKED, torch.tensor([1, 0]), "a bool tensor", "torch.int64 [1, 0]"),
+        ("mask", MASKED, [True, False], "a bool tensor", "a list"),
+        (
+            "selection",
+            SELECTED,
+            (torch.tensor([0]), torch.ones(3)),
+            "the targets of shape (3,)",
+            "the targets of shape (1,)",
+        ),
+        (
+            "selection",
+            SELECTED,
+            (torch.tensor([0, 1, 0]), torch.ones(1)),
+            "the weights of shape (3,)",
+            "the weights of shape (1,)",
+        ),
+        ("selection", SELECTED, None, "a Selection, or targets and weights", "a NoneType"),
+        (
+            "labels",
+            LABELLED,
+            PseudoLabels(
+                torch.tensor([0, 3]), torch.tensor([0, 1]), torch.ones(2), torch.ones(2, 1), "dot"
+            ),
+            "indices in [-1, 2]",
+            "torch.int64 [0, 3]",
+        ),
+    ],
+)
+def test_an_answer_of_another_form(kind, case, answer, expected, got):
+    lines = said("form", case, lambda *inputs: answer, kind=kind)
+    assert lines == ["expected:", f"    {expected}", "got:", f"    {got}"]
+
+
+def test_the_first_line_states_the_law():
+    with pytest.raises(LawViolation) as raised:
+        check_labeling_rule(lambda probs: None, kind="selection", laws=["form"])
+    assert str(raised.value).startswith(
+        "the law 'form' is broken: The rule answers, in the form its kind documents"
+    )
+
+
+def test_a_report_tells_what_is_broken_from_what_holds():
+    def first_class(probs):
+        return torch.zeros(len(probs), dtype=torch.long), torch.ones(len(probs))
+
+    report = examine_labeling_rule(
+        first_class, kind="selection", laws=["form", "class_permutation"], max_examples=20
+    )
+    assert [f.outcome for f in report.findings] == ["holds", "broken"]
+    assert str(report) == "form                holds\nclass_permutation   broken"
+
+
+def test_a_number_of_classes_that_is_told_may_be_refused():
+    def two_only(probs):
+        if probs.shape[-1] != 2:
+            raise ValueError("two classes")
+        return probs.argmax(-1), torch.ones(len(probs))
+
+    report = examine_labeling_rule(
+        two_only, kind="selection", laws=["form"], num_classes=(2, 3), max_examples=5
+    )
+    assert report.broken == ()
+
+
+def test_a_rule_that_refuses_all_but_what_it_is_asked_first():
+    asked = []
+
+    def tires(probs):
+        asked.append(probs)
+        if len(asked) > 3:
+            raise ValueError("tired")
+        return probs.argmax(-1), torch.ones(len(probs))
+
+    with pytest.raises(LawViolation) as raised:
+        check_labeling_rule(tires, kind="selection", laws=["form"])
+    assert raised.value.expected == "a rule that answers"
+    assert raised.value.got.startswith("it refused every case; say what it takes")
+
+
+def test_reasons_name_the_kinds_of_rules():
+    rule = LabelingRule(function=len, kind="mask", count=1, ties="any")
+    assert LAWS["quota"].reason(rule) == 'only for "labels" and "selection"'
+    assert LAWS["ties"].reason(rule) == "ties are broken in any way"
+    rule = LabelingRule(function=len, kind="mask")
+    assert LAWS["ties"].reason(rule) == "in the law 'literal'"
+
+
+# --- the parts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_nudging_moves_by_a_trace_in_order(backwards):
+    probs = torch.full((3, 2), 0.5, dtype=torch.float64)
+    moved = nudged(probs, backwards).flatten()
+    order = moved.flip(0) if backwards else moved
+    assert (order.diff() < 0).all()
+    assert ((moved - 0.5).abs() < 1e-4).all()
+
+
+def test_rows_are_distinct_if_they_point_apart():
+    def case(*rows):
+        return Case(2, features=torch.tensor(rows), labels=torch.zeros(len(rows)).long())
+
+    for metric in ("cosine", "euclidean"):
+        assert case([1.0, 2.0], [-1.0, -2.0]).is_distinct(metric, 1e-3)
+        assert not case([1.0, 2.0], [1.0, 2.0]).is_distinct(metric, 1e-3)
+        assert case([1.0, 2.0], [1.0, 2.0]).is_distinct(metric, 1e-3, keep_ties=True)
+    assert not case([1.0, 2.0], [2.0, 4.0]).is_distinct("cosine", 1e-3)
+    assert case([1.0, 2.0], [2.0, 4.0]).is_distinct("euclidean", 1e-3)
+
+
+def test_moved_probabilities_keep_their_sum_in_every_head():
+    probs = torch.rand(3, 4, 5, dtype=torch.float64).softmax(-1)
+    moved = Case(5, probs=probs).moved(None, 0, 1, 1e-3).probs
+    assert not torch.equal(moved, probs)
+    torch.testing.assert_close(moved.sum(-1), torch.ones(3, 4, dtype=torch.float64))
+
+
+def test_a_case_moves_in_opposite_directions():
+    seen = []
+
+    def rule(features, labels):
+        seen.append(features.clone())
+        return labels >= 0
+
+    case = Case(2, features=torch.randn(5, 3), labels=torch.arange(5) % 2)
+    assert LabelingRule(function=rule, kind="mask", metric="euclidean").is_clear(case)
+    assert len(seen) == 9
+    for plus, minus in zip(seen[1::2], seen[2::2], strict=True):
+        assert not torch.equal(plus, minus)
+        torch.testing.assert_close((plus + minus) / 2, case.features)
+
+
+def test_the_literal_mask_knows_products_and_ties():
+    rows = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 0.5], [-0.5, 0.1]])
+    labels = torch.tensor([0, 1, 0, 0])
+    options = {"k": 1, "threshold": 0.5, "strict": True, "include_self": False, "ties": "lowest"}
+    verdict = literal_mask(rows, labels, metric="dot", **options)
+    # By products the third row is the nearest of all others, and the second of it.
+    assert verdict.must.tolist() == verdict.may.tolist() == [True, False, False, True]
+    verdict = literal_mask(rows, labels, metric="euclidean", **options)
+    assert verdict.must.tolist() == [False, False, False, True]
+
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    verdict = literal_mask(corners, torch.tensor([0, 0, 1]), metric="euclidean", **options)
+    assert (verdict.must[0], verdict.may[0]) == (False, True)  # two rows are as near
+    twins = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    verdict = literal_mask(twins, torch.tensor([0, 0, 1]), metric="euclidean", **options)
+    assert (verdict.must[0], verdict.may[0]) == (True, True)  # the first of equal ones
+
+
+def test_ties_do_not_decide_how_many_are_chosen():
+    one, two = (
+        Answer("selection", torch.tensor([0, 0, 1]), torch.tensor(weights, dtype=torch.float64))
+        for weights in ([0, 1, 0], [1, 1, 0])
+    )
+    assert not breaks_ties(SELECTED, one, two, backwards=False)
+    three = two._replace(weights=one.weights.roll(-1))
+    assert breaks_ties(SELECTED, one, three, backwards=False)
+
+
+def test_some_of_many_samples_are_unlabelled():
+    rule = LabelingRule(function=len, kind="mask", k=3, threshold=0.5)
+    found = find(
+        at_the_edge(rule, Domain({3: 4}, (2, 2), None)),
+        lambda drawn: drawn[0].num_samples > 100,
+        settings=settings(max_examples=300, derandomize=True, database=None),
+    )
+    assert set(found[0].labels.tolist()) == {-1, 0, 1}
+
+
+@given(probabilities(4, 1, styles=["near_ties"]))
+def test_no_probability_is_above_1(probs):
+    assert (probs <= 1).all()
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(2, 5).flatmap(
+        lambda most: st.tuples(st.just(most), cases("labels", {2: 2}, largest=most))
+    )
+)
+def test_no_case_is_larger_than_the_rule_takes(drawn):
+    most, case = drawn
+    assert 2 <= case.num_samples <= most
