@@ -14,7 +14,7 @@ help:
 	@echo "make test    lint, formats, types, doctests and the whole test suite"
 	@echo "make check   lint, formats and types only"
 	@echo "make laws    10,000 examples of every property and law: hours; some by LAWS=tests/losses"
-	@echo "make coverage  lines and branches that the tests reach; those that need CUDA apart"
+	@echo "make coverage  lines and branches that the tests of the package reach; those that need CUDA apart"
 	@echo "make mutants   errors planted all over the package: how many do the tests notice?"
 	@echo "make docs    build the documentation into site/"
 
@@ -33,7 +33,7 @@ laws: $(VENV)/dev
 	HYPOTHESIS_PROFILE=laws $(RUN) pytest -n auto -q -m "hypothesis or laws" $(LAWS)
 
 coverage: $(VENV)/dev
-	$(RUN) pytest -n auto -q --cov --cov-report= --ignore tests/meta
+	HYPOTHESIS_PROFILE=dev $(RUN) pytest -n auto -q --cov --cov-report= --ignore tests/meta --ignore tests/examples
 	$(VENV)/bin/python benchmarks/covered.py --at-least 98
 
 mutants: $(VENV)/dev

@@ -1,6 +1,6 @@
 """Lines and branches of the package that the tests reach, and those that need a CUDA device.
 
-    make coverage    # runs the tests, then this
+    make coverage    # runs the tests of the package, then this
 
 A statement whose first line ends in ``# cuda`` runs on such a device only. The share is told with
 these statements and without them, and every one of them is listed.
@@ -85,7 +85,7 @@ def main() -> None:
     for name, found in totals.items():
         print(f"{found['percent']:6.2f} % {name}, {found['branch_percent']:.2f} % of the branches")
     print(f"{len(cuda)} lines need CUDA:", *cuda, sep="\n    ")
-    settings = {"command": "make coverage", "data": "branch coverage of pytest's whole run"}
+    settings = {"command": "make coverage", "data": "branch coverage of the tests of the package, those of the examples left out"}
     write_result(options.out, settings, {**totals, "files": files, "needs_cuda": cuda})
     if totals["cuda_apart"]["percent"] < options.at_least:
         raise SystemExit(f"below {options.at_least} %")
