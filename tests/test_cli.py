@@ -300,6 +300,7 @@ def test_pictures_may_be_transparent(work):
     page = Path("out/report.html").read_text()
     assert "data:image/jpeg;base64," in page
     assert "no picture of" not in page
+    assert judging._Opener([file])(0).mode == "RGBA"
 
 
 def test_a_wrong_number_of_pictures_is_an_error(work, capsys):

@@ -1,5 +1,6 @@
 """What a violation says, word for word, law by law; and the parts that draw and move cases."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import find, given, settings
@@ -33,7 +34,7 @@ def said(law, case, rule, *more, kind="selection", **promises):
     tested = LabelingRule(function=rule, kind=kind, **promises)
     with pytest.raises(LawViolation) as raised:
         getattr(by_name, law)(tested, case, *more)
-    assert raised.value.case is case
+    assert str(raised.value.case) == str(case)
     lines = str(raised.value).splitlines()
     shown = len(str(case).splitlines())
     assert lines[:2] == [
@@ -130,6 +131,13 @@ def test_a_head_that_depends_on_the_others():
         (
             "labels",
             LABELLED,
+            torch.tensor([0, 2, -1]),
+            "labels in [-1, 1]",
+            "torch.int64 [0, 2, -1]",
+        ),
+        (
+            "labels",
+            LABELLED,
             PseudoLabels(
                 torch.tensor([0, 3]), torch.tensor([0, 1]), torch.ones(2), torch.ones(2, 1), "dot"
             ),
@@ -141,6 +149,24 @@ def test_a_head_that_depends_on_the_others():
 def test_an_answer_of_another_form(kind, case, answer, expected, got):
     lines = said("form", case, lambda *inputs: answer, kind=kind)
     assert lines == ["expected:", f"    {expected}", "got:", f"    {got}"]
+
+
+def test_chance_of_numpy_is_seen_too():
+    def at_random(probs):
+        return probs.argmax(-1), torch.from_numpy(np.random.rand(len(probs)))  # noqa: NPY002
+
+    lines = said("determinism", SELECTED, at_random, SELECTED)
+    assert lines[1] == "    the global random state left alone"
+
+
+def test_another_answer_in_float64_is_seen():
+    def finer(probs):
+        low = probs.dtype == torch.float64
+        return probs.argmin(-1) if low else probs.argmax(-1), torch.ones(len(probs))
+
+    case = Case(2, probs=torch.tensor([[0.9, 0.1], [0.2, 0.8]]))
+    lines = said("dtypes", case, finer, torch.float64)
+    assert lines[0] == "    the same inputs, torch.float64"
 
 
 def test_the_first_line_states_the_law():
