@@ -85,7 +85,8 @@ def main() -> None:
     for name, found in totals.items():
         print(f"{found['percent']:6.2f} % {name}, {found['branch_percent']:.2f} % of the branches")
     print(f"{len(cuda)} lines need CUDA:", *cuda, sep="\n    ")
-    settings = {"command": "make coverage", "data": "branch coverage of the tests of the package, those of the examples left out"}
+    data = "branch coverage of the tests of the package, those of the examples left out"
+    settings = {"command": "make coverage", "data": data}
     write_result(options.out, settings, {**totals, "files": files, "needs_cuda": cuda})
     if totals["cuda_apart"]["percent"] < options.at_least:
         raise SystemExit(f"below {options.at_least} %")
