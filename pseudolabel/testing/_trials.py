@@ -47,6 +47,7 @@ class Styles(NamedTuple):
 
 ALL = Styles()
 TIED = Styles(("decimals", "duplicates", "grid"), (*PROB_STYLES[:5],))
+# Duplicates, which masks take for the sample itself.
 TWINS = TIED._replace(features=("decimals", "duplicates", "duplicates", "grid"))
 # Ties are rare here: where the answer hangs on one, laws about clear numbers learn nothing.
 CLEAR = Styles(
@@ -189,7 +190,7 @@ def many_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[
 def _wide_cases(
     draw: st.DrawFn, rule: LabelingRule, domain: Domain, most: int, shares: Sequence[int] = ()
 ) -> Case:
-    """Samples from a normal distribution: up to ``most``, or as many shares as there are classes.
+    """Up to ``most`` samples from a normal distribution; often one of ``shares`` for each class.
 
     No fewer and no more, though, than the rule takes.
     """
@@ -198,7 +199,7 @@ def _wide_cases(
     sizes = st.integers(1, most)
     if shares:
         sizes |= st.sampled_from(shares).map(lambda n: n * num_classes)
-    largest = most if domain.largest is None else domain.largest
+    largest = most if domain.largest is None else min(most, domain.largest)
     size = max(least, min(largest, draw(sizes)))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     rows = torch.from_numpy(rng.normal(size=(size, domain.num_features[1]))).float()

@@ -18,7 +18,7 @@ from pseudolabel.testing import (
 from pseudolabel.testing import laws as by_name
 from pseudolabel.testing._literal import literal_mask
 from pseudolabel.testing._ties import breaks_ties
-from pseudolabel.testing._trials import Domain, at_the_edge
+from pseudolabel.testing._trials import Domain, at_the_edge, many_samples
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged
 from pseudolabel.testing.strategies import cases
@@ -305,6 +305,12 @@ def test_some_of_many_samples_are_unlabelled():
         settings=settings(max_examples=300, derandomize=True, database=None),
     )
     assert set(found[0].labels.tolist()) == {-1, 0, 1}
+
+
+@settings(max_examples=20)
+@given(many_samples(LabelingRule(function=len, kind="selection"), Domain({200: 1}, (2, 2), None)))
+def test_shares_of_many_classes_make_no_large_case(drawn):
+    assert drawn[0].num_samples <= 400
 
 
 @given(probabilities(4, 1, styles=["near_ties"]))
