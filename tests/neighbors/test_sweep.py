@@ -261,6 +261,18 @@ def test_scores_are_within_the_bound(dtype, metric, features, shift):
 
 
 @both_metrics
+@every_dtype
+def test_the_bound_allows_for_sums_in_any_order(dtype, metric):
+    """Rows that every dtype holds exactly leave only the sums: n u times the sizes, at worst."""
+    half = torch.randint(0, 2, (8, 256), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    rounded, encoded, _ = rounded_scores(torch.cat([half, -half]), metric, dtype)
+    sizes = encoded.rows.double().abs() @ rounded.mirrored(encoded.rows).double().abs().T
+    assert sizes.min() >= (2 if metric == "euclidean" else 1)
+    at_worst = encoded.rows.shape[1] * 2.0**-24 * sizes
+    assert (encoded.slack.double().unsqueeze(1) / 2 >= at_worst).all()
+
+
+@both_metrics
 def test_the_bound_is_not_idle(metric):
     """An order of magnitude above what happens, not many: else nothing would be left out."""
     features = gaussian(0, 400, 64, dtype=torch.float32)

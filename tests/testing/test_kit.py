@@ -23,7 +23,9 @@ from pseudolabel.testing import (
     probabilities,
     quotas,
 )
+from pseudolabel.testing._ties import by_index
 from pseudolabel.testing.answers import Answer
+from pseudolabel.testing.cases import Case
 
 
 def never(features, labels):
@@ -330,6 +332,22 @@ def test_heads_and_shapes_that_differ_are_told_in_words():
     assert answer([True, False]).against(expected) == "an answer of shape (2,)"
 
 
+def test_a_tie_may_show_in_another_order_of_the_classes_alone():
+    """Which of two equal classes a rule takes does not hang on the order of the samples."""
+
+    def largest(probs):
+        top = probs.max(-1)
+        return Selection(top.indices, top.values)
+
+    rule = LabelingRule(function=largest, kind="selection")
+    case = Case(2, probs=torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.25, 0.75]]))
+    last = Answer("selection", torch.tensor([1, 0, 1]), torch.ones(3).double())
+    assert rule(case).given.tolist() == [0, 0, 1]
+    assert by_index(rule, case, rule(case))
+    assert by_index(rule, case, last)
+    assert not by_index(rule, case, last._replace(given=torch.tensor([1, 1, 1])))
+
+
 def test_every_law_has_a_statement():
     assert all(law.statement.endswith(".") for law in LAWS.values())
 
@@ -342,7 +360,6 @@ def test_a_law_can_be_called_alone():
 
 
 def check_case():
-    from pseudolabel.testing import Case
 
     return Case(2, features=torch.eye(2), labels=torch.tensor([0, -1]))
 
