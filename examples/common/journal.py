@@ -12,16 +12,17 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.checkpoints import DamagedCheckpoint, digest_of, read_checkpoint, write_checkpoint
+from common.network import save_parts
 from common.ranks import first_decides, rank, wait_for_all
 from common.run_folder import CHECKPOINTS, RunFolder
 from common.timing import spent
@@ -69,14 +70,18 @@ class Journal:
             Stopped: If it cannot be written.
         """
         if rank() == 0:
-            try:
+            with _stopping_if_it_fails():
                 write_checkpoint(self.folder, f"{CHECKPOINTS}/{name}", state, run=self.run)
-            except OSError as error:
-                full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-                raise Stopped(
-                    f"cannot write a checkpoint{full}: {error}. What was written before is kept. "
-                    f"{GO_ON}"
-                ) from None
+
+    def leave(self, modules: Mapping[str, nn.Module]) -> None:
+        """Writes modules where other runs look for them, long before this one is over.
+
+        Raises:
+            Stopped: If they cannot be written.
+        """
+        if rank() == 0:
+            with _stopping_if_it_fails():
+                save_parts(self.folder, modules)
 
     def read(self, name: str) -> Any | None:  # noqa: ANN401
         """Reads a checkpoint; says so and gives None where it is damaged or foreign."""
@@ -227,6 +232,17 @@ class Stage:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _stopping_if_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+        raise Stopped(
+            f"cannot write a checkpoint{full}: {error}. What was written before is kept. {GO_ON}"
+        ) from None
 
 
 def mixed(*numbers: int) -> int:

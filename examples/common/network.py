@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from common.backbones import Backbone, make_backbone
 from common.ranks import join_shares, own_share
+from common.run_folder import CHECKPOINT, RunFolder
 from pseudolabel import ClusterHeads
 
 
@@ -80,6 +82,16 @@ class Architecture:
         return nn.Sequential(encoder, heads.head(0))
 
 
+def save_parts(folder: RunFolder, modules: Mapping[str, nn.Module]) -> None:
+    """Writes the modules of a run by name, from which `load_part` loads them."""
+    tensors = {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
+    folder.write_tensors(CHECKPOINT, tensors)
+
+
 def load_part(module: nn.Module, run: Path, part: str) -> None:
     """Loads what a run has saved of one of its modules.
 
@@ -92,7 +104,7 @@ def load_part(module: nn.Module, run: Path, part: str) -> None:
         FileNotFoundError: If the folder holds no checkpoint.
         ValueError: If its file is damaged, or the architecture is another.
     """
-    path = run / "checkpoint.safetensors"
+    path = run / CHECKPOINT
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the checkpoint of a run, got no such file")
     try:

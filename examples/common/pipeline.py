@@ -122,6 +122,8 @@ class Pipeline(Generic[SettingsType]):
             else:
                 self.encoder = self._on_device(Encoder(backbone, self._architecture.projection))
                 load_part(self.encoder, settings.encoder_from, "encoder")
+            if self.journal is not None:
+                self.journal.leave({"encoder": self.encoder})
             self.embeddings = in_eval_mode(self.fabric, self.encoder, self.images, self.views.clean)
             if settings.baselines:
                 means = Stage("k-means on the features", settings.seed, self.journal)
@@ -283,6 +285,8 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
     this_run = identity(settings, data)
     if rank() == 0:
         open_folder(settings, this_run)
+        shape = " x ".join(map(str, data.images.shape[1:]))
+        print(f"{data.name}: {len(data.images):,} images of {shape}, {data.num_classes} clusters")
     wait_for_all()
     folder = RunFolder(settings.out, existing="keep")
     if folder.finished:

@@ -20,7 +20,7 @@ from common.clustering import TrainedHead
 from common.curves import accuracy_curves, confusion_matrix, head_curves, joint_curve, purity_curve
 from common.evaluation import Scoreboard
 from common.measures import Findings
-from common.network import Architecture
+from common.network import Architecture, save_parts
 from common.plots import embedding_map, picture, prototype_images, ratio_histogram, training_maps
 from common.run_folder import RunFolder
 from common.settings import RunSettings
@@ -113,12 +113,7 @@ def _write_labels(folder: RunFolder, outcome: Outcome, files: Sequence[Path]) ->
 
 
 def _write_checkpoint(folder: RunFolder, outcome: Outcome, settings: dict[str, Any]) -> None:
-    tensors = {
-        f"{name}.{key}": value
-        for name, module in outcome.modules.items()
-        for key, value in module.state_dict().items()
-    }
-    folder.write_tensors("checkpoint.safetensors", tensors)
+    save_parts(folder, outcome.modules)
     content = {
         "modules": list(outcome.modules),
         "architecture": asdict(outcome.architecture),

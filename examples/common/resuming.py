@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data import ImageData
-from common.run_folder import RunFolder
+from common.run_folder import CHECKPOINT, RunFolder
 from common.settings import RunSettings
 
 RUN = "run.json"
@@ -69,7 +69,11 @@ def _check_same(folder: RunFolder, run: dict[str, Any]) -> None:
         if was.get(name) != is_now.get(name)
     ]
     if differing:
-        raise ValueError(f"{folder.path}: expected the run that is there, but {differing[0]}")
+        way_out = "; a run in another folder can begin with its stage 1: --encoder-from"
+        encoder = f"{way_out} {folder.path}" if (folder.path / CHECKPOINT).exists() else ""
+        raise ValueError(
+            f"{folder.path}: expected the run that is there, but {differing[0]}{encoder}"
+        )
 
 
 def _written(folder: Path) -> dict[str, Any] | None:

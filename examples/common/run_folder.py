@@ -17,6 +17,8 @@ METRICS = "metrics.json"
 """Written last: a run that has left it is finished."""
 CHECKPOINTS = "checkpoints"
 """Folder of those that a run in progress goes on from."""
+CHECKPOINT = "checkpoint.safetensors"
+"""What it has trained; of a run in progress, its encoder."""
 
 
 class RunFolder:
@@ -47,7 +49,8 @@ class RunFolder:
                 )
             if existing == "overwrite":
                 # What is half of one run and half of another must never look like a run.
-                (path / METRICS).unlink(missing_ok=True)
+                for file in (METRICS, CHECKPOINT):
+                    (path / file).unlink(missing_ok=True)
                 self.remove_checkpoints()
         path.mkdir(parents=True, exist_ok=True)
 

@@ -108,7 +108,8 @@ class RunSettings:
     compile: bool = False
     """Compile encoder and network; pays on a GPU in long trainings."""
     encoder_from: Path | None = None
-    """Folder of a run with the same backbone, whose encoder is taken over; stage 1 is left out."""
+    """Folder of a run with the same backbone, whose encoder is taken over; stage 1 is left out. The
+    run need not be over, if its stage 1 is."""
     pictures: bool = True
     """Draw the pictures; the map of the embeddings alone takes seconds."""
     baselines: bool = True

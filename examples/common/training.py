@@ -135,8 +135,12 @@ def fit(
                 stage.draw_anew(step)
             batch = next(source)
             with in_network(fabric.device, images):
-                with fabric.autocast():
-                    loss = loss_of(batch)
+                try:
+                    with fabric.autocast():
+                        loss = loss_of(batch)
+                except ValueError as error:  # an operator that was given what is not finite, say
+                    check()
+                    raise ValueError(f"{stage.title.strip()}, step {step + 1}: {error}") from error
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)
                 for encoder in encoders:

@@ -316,6 +316,25 @@ def test_a_run_goes_on_with_its_own_settings_alone(undisturbed, tmp_path):
         run("spice", folder)
 
 
+def test_a_setting_is_put_right_in_another_run_that_begins_with_stage_1(undisturbed, tmp_path):
+    whole, _ = undisturbed("spice")
+    before, after = tmp_path / "before", tmp_path / "after"
+    bad = (
+        "--joint.optimizer",
+        "sgd",
+        "--joint.learning-rate",
+        "1e38",
+        "--joint.schedule",
+        "constant",
+    )
+    with pytest.raises(ValueError, match="3 joint training, warm start, step 2: .*got nan"):
+        run("spice", before, *bad)
+    with pytest.raises(ValueError, match=f"begin with its stage 1: --encoder-from {before}"):
+        run("spice", before, "--resume")
+    run("spice", after, "--encoder-from", str(before))
+    assert (after / "labels.csv").read_bytes() == (whole / "labels.csv").read_bytes()
+
+
 def test_a_folder_of_something_else_is_not_gone_on_with(tmp_path):
     (tmp_path / "letter.txt").write_text("precious")
     with pytest.raises(ValueError, match=r"expected a run to go on with.*run\.json"):

@@ -7,6 +7,8 @@ from common.training import class_balanced_batches, fit, in_eval_mode, shuffled_
 from lightning.fabric import Fabric
 from torch import nn
 
+from pseudolabel import FixedThreshold
+
 
 @pytest.fixture(scope="module")
 def fabric():
@@ -86,6 +88,26 @@ def test_fit_stops_at_a_loss_that_is_not_finite(fabric):
             lambda _: iter([0]),
             lambda _: weight * torch.nan,
             steps=1,
+        )
+
+
+def test_fit_says_where_an_operator_refused(fabric):
+    weight = nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([weight], float("inf"))  # the loss of step 1 is finite
+
+    def loss_of(_):
+        selection = FixedThreshold(0.5)((weight * torch.ones(1, 2)).softmax(-1))
+        return weight * selection.weights.sum()
+
+    with pytest.raises(ValueError, match=r"stage x, step 2: probs: expected .* nan"):
+        fit(
+            fabric,
+            Stage("stage x"),
+            {},
+            optimizer,
+            lambda _: iter(range(2)),
+            loss_of,
+            steps=2,
         )
 
 
