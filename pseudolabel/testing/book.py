@@ -18,14 +18,15 @@ class Law(NamedTuple):
 
     Attributes:
         name: Its name.
-        check: The function that raises a LawViolation.
+        check: The function that raises a LawViolation, and returns False where the case decides
+            nothing.
         reason: Why a rule does not fall under it, or None.
         arguments: A strategy for what `check` takes after the rule: a case first.
         effort: How many examples are tried for each that is asked for.
     """
 
     name: str
-    check: Callable[..., None]
+    check: Callable[..., bool | None]
     reason: Callable[[LabelingRule], str | None]
     arguments: Arguments
     effort: float = 1.0

@@ -27,15 +27,26 @@ class Finding(NamedTuple):
 
     Attributes:
         law: Its name.
-        outcome: ``"holds"``, ``"broken"`` or ``"not promised"``.
+        outcome: ``"holds"``, ``"broken"``, ``"undecided"`` on every case, or ``"not promised"``.
         why: Why it is not promised; empty otherwise.
         violation: The violation if it is broken, else None.
+        cases: How many cases were tried, unless it is broken.
+        undecided: On how many of them a difference did not count, because it hung on a tie or on
+            rounding.
     """
 
     law: str
     outcome: str
     why: str = ""
     violation: LawViolation | None = None
+    cases: int = 0
+    undecided: int = 0
+
+    def __str__(self) -> str:
+        why = self.why
+        if self.undecided:
+            why = f"in {self.undecided} of {self.cases} cases a tie or rounding decided"
+        return f"{self.law:<20}{self.outcome}{': ' + why if why else ''}"
 
 
 class LawReport(NamedTuple):
@@ -53,8 +64,7 @@ class LawReport(NamedTuple):
         return tuple(f.law for f in self.findings if f.outcome == "broken")
 
     def __str__(self) -> str:
-        rows = [f"{f.law:<20}{f.outcome}{': ' + f.why if f.why else ''}" for f in self.findings]
-        return "\n".join(rows)
+        return "\n".join(map(str, self.findings))
 
 
 def check_labeling_rule(
@@ -159,9 +169,8 @@ def examine_labeling_rule(
                     raise ValueError(f"laws: expected laws that apply, got {name!r}: {why}")
                 findings.append(Finding(name, "not promised", why))
                 continue
-            violation = _search(LAWS[name], tested, domain, max_examples, seed)
-            findings.append(Finding(name, "broken" if violation else "holds", "", violation))
-            if violation is not None and first:
+            findings.append(_search(LAWS[name], tested, domain, max_examples, seed))
+            if findings[-1].violation is not None and first:
                 break
     return LawReport(tuple(findings))
 
@@ -220,11 +229,10 @@ def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> 
     return None
 
 
-def _search(
-    law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int
-) -> LawViolation | None:
-    """The violation on the smallest case that Hypothesis finds, or None."""
+def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int) -> Finding:
+    """The violation on the smallest case that Hypothesis finds, or none."""
     smallest: list[LawViolation] = []
+    decided: list[bool] = []
     shrinks = 0
 
     @seeded(seed)
@@ -245,7 +253,7 @@ def _search(
         if shrinks > _SHRINKS:
             return  # the smallest so far will do
         try:
-            law.check(rule, *arguments)
+            decided.append(law.check(rule, *arguments) is not False)
         except LawViolation as violation:
             smallest[:] = [min([violation, *smallest], key=_size)]
             raise
@@ -260,11 +268,13 @@ def _search(
     try:
         trial()
     except (LawViolation, Flaky):  # a rule that answers at random cannot be replayed
-        return smallest[0].stating(law.statement)
+        return Finding(law.name, "broken", "", smallest[0].stating(law.statement))
     except Unsatisfiable:
         got = "it refused every case; say what it takes (num_samples, num_classes, num_features)"
-        return LawViolation(law.name, None, "a rule that answers", got).stating(law.statement)
-    return None
+        refused = LawViolation(law.name, None, "a rule that answers", got)
+        return Finding(law.name, "broken", "", refused.stating(law.statement))
+    outcome = "holds" if any(decided) else "undecided"
+    return Finding(law.name, outcome, cases=len(decided), undecided=decided.count(False))
 
 
 def _size(violation: LawViolation) -> tuple[int, int]:

@@ -2,13 +2,16 @@
 
 Laws about shuffling, renaming, scaling and the like speak of numbers that are clearly different. A
 difference counts only where the rule's own answer does not hang on a tie or on rounding, which is
-found out by moving every number a little, in opposite directions (`LabelingRule.is_clear`).
+found out by moving every number a little, in opposite directions (`LabelingRule.is_clear`). These
+laws return whether the case has decided anything: False where there was a difference and it did not
+count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -59,51 +62,58 @@ def determinism(rule: LabelingRule, case: Case, other: Case) -> None:
     asked = f"asked in between:\n{_indented(other)}"
     kept = rule.read(output, case)
     if not kept.same(first):
-        _differ("determinism", case, first, kept, asked + "\nthe first answer, read again")
+        raise _difference(
+            "determinism", case, first, kept, asked + "\nthe first answer, read again"
+        )
     again = rule(case)
     if not again.same(first):
-        _differ("determinism", case, first, again, asked)
+        raise _difference("determinism", case, first, again, asked)
 
 
-def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> None:
+def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> bool:
     """Shuffling the samples shuffles the answer and changes nothing else."""
     changed, change = case.shuffled(order), f"samples in the order {show(list(order))}"
     expected = rule(case).shuffled(order)
-    if not rule(changed).same(expected) and not only_pairs_tie(rule, case):
-        _compare("sample_permutation", rule, case, changed, expected, change)
+    if rule(changed).same(expected):
+        return True
+    if only_pairs_tie(rule, case):
+        return False
+    return _compare("sample_permutation", rule, case, changed, expected, change)
 
 
-def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> None:
+def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> bool:
     """Renaming the classes renames the answer and changes nothing else."""
     if rule.kind == "selection" and case.num_samples == 1 and not rule.per_sample:
-        return  # relative to the batch, a single sample is of no class
+        return False  # relative to the batch, a single sample is of no class
     renamed = ", ".join(f"{c} -> {name}" for c, name in enumerate(names))
     expected = rule(case).renamed(names)
     change = f"classes {renamed}"
-    _compare("class_permutation", rule, case, case.renamed(names), expected, change)
+    return _compare("class_permutation", rule, case, case.renamed(names), expected, change)
 
 
-def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> None:
+def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> bool:
     """Rows times positive factors (one for all unless the metric is the cosine) change nothing."""
     assert case.features is not None
     by = torch.tensor(factors, dtype=case.features.dtype).unsqueeze(-1)
     changed = replace(case, features=case.features * by)
-    _compare("scale", rule, case, changed, rule(case), f"rows times {show(list(factors))}")
+    return _compare("scale", rule, case, changed, rule(case), f"rows times {show(list(factors))}")
 
 
-def rotation(rule: LabelingRule, case: Case, matrix: Tensor) -> None:
+def rotation(rule: LabelingRule, case: Case, matrix: Tensor) -> bool:
     """Turning or mirroring all features together changes nothing."""
     assert case.features is not None
     turned = (case.features.double() @ matrix.double()).to(case.features.dtype)
     changed = replace(case, features=turned)
-    _compare("rotation", rule, case, changed, rule(case), f"features times {show(matrix)}")
+    return _compare("rotation", rule, case, changed, rule(case), f"features times {show(matrix)}")
 
 
-def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> None:
+def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> bool:
     """Moving all features by one vector changes nothing."""
     assert case.features is not None
     changed = replace(case, features=case.features + torch.tensor(offset).to(case.features))
-    _compare("translation", rule, case, changed, rule(case), f"features plus {show(list(offset))}")
+    return _compare(
+        "translation", rule, case, changed, rule(case), f"features plus {show(list(offset))}"
+    )
 
 
 def quota(rule: LabelingRule, case: Case) -> None:
@@ -126,7 +136,7 @@ def exclusive(rule: LabelingRule, case: Case) -> None:
         raise LawViolation("exclusive", case, "at most one label a sample", str(answer))
 
 
-def ties(rule: LabelingRule, case: Case) -> None:
+def ties(rule: LabelingRule, case: Case) -> bool:
     """Equal samples and equal classes are taken by index, in the order that the rule promises."""
     backwards = rule.ties == "highest"
     answer = rule(case)
@@ -137,32 +147,37 @@ def ties(rule: LabelingRule, case: Case) -> None:
     in_order, same = (
         rule(replace(case, probs=f(case.probs, backwards))) for f in (nudged, sharpened)
     )
-    late = in_order.chooses_as(same) and breaks_ties(case, answer, in_order, backwards)
-    if late and rule.is_clear(case, keep_ties=True) and by_index(rule, case, in_order):
-        order = "more" if backwards else "less"
-        change = f"the answer with ties, against that with every probability a trace {order} than"
-        change += "\nthe one before it (samples in order, in each sample the classes in order)"
-        _differ("ties", case, in_order, answer, change)
+    if not in_order.chooses_as(same) or not breaks_ties(case, answer, in_order, backwards):
+        return True
+    if not rule.is_clear(case, keep_ties=True) or not by_index(rule, case, in_order):
+        return False
+    order = "more" if backwards else "less"
+    change = f"the answer with ties, against that with every probability a trace {order} than"
+    change += "\nthe one before it (samples in order, in each sample the classes in order)"
+    raise _difference("ties", case, in_order, answer, change)
 
 
-def heads(rule: LabelingRule, case: Case) -> None:
+def heads(rule: LabelingRule, case: Case) -> bool:
     """Every head is answered as if it were alone."""
     together = rule(case)
     axes = (case.probs if case.labels is None else case.labels).shape  # type: ignore[union-attr]
+    decided = True
     for index in np.ndindex(*axes[: -1 if case.probs is None else -2]):
-        one, got = case.head(index), together.head(index)
-        alone = rule(one)
-        if not got.same(alone) and rule.is_clear(one):
-            _differ("heads", case, alone, got, f"head {show(list(index))} alone, then among all")
+        one, change = case.head(index), f"head {show(list(index))} alone, then among all"
+        clear = partial(rule.is_clear, one)
+        decided &= _settled("heads", case, rule(one), together.head(index), change, clear)
+    return decided
 
 
-def per_sample(rule: LabelingRule, case: Case) -> None:
+def per_sample(rule: LabelingRule, case: Case) -> bool:
     """Every sample is answered as if it were alone."""
     together = rule(case)
+    decided = True
     for sample in range(case.num_samples):
-        alone, got = rule(case.shuffled([sample])), together.shuffled([sample])
-        if not got.same(alone) and rule.is_clear(case.shuffled([sample])):
-            _differ("per_sample", case, alone, got, f"sample {sample} alone, then among all")
+        one, change = case.shuffled([sample]), f"sample {sample} alone, then among all"
+        got, clear = together.shuffled([sample]), partial(rule.is_clear, one)
+        decided &= _settled("per_sample", case, rule(one), got, change, clear)
+    return decided
 
 
 def monotone(rule: LabelingRule, case: Case, low: float, high: float) -> None:
@@ -176,35 +191,42 @@ def monotone(rule: LabelingRule, case: Case, low: float, high: float) -> None:
         raise LawViolation("monotone", case, expected, f"at {high:g}: {show(few.chosen)}")
 
 
-def dtypes(rule: LabelingRule, case: Case, dtype: torch.dtype) -> None:
+def dtypes(rule: LabelingRule, case: Case, dtype: torch.dtype) -> bool:
     """The same numbers in another dtype, if the rule takes it, are answered the same."""
     rounded = case if dtype == torch.float64 else case.with_floats(lambda x: x.to(dtype))
     plain = rounded.with_floats(lambda x: x.float())
     if not all(bool(x.isfinite().all()) for x in plain.inputs.values()):
-        return
-    _alike("dtypes", rule, plain, rounded.with_floats(lambda x: x.to(dtype)), dtype, str(dtype))
+        return False
+    return _alike(
+        "dtypes", rule, plain, rounded.with_floats(lambda x: x.to(dtype)), dtype, str(dtype)
+    )
 
 
-def devices(rule: LabelingRule, case: Case) -> None:  # cuda
+def devices(rule: LabelingRule, case: Case) -> bool:  # cuda
     """On a CUDA device the rule answers as on the CPU."""
-    _alike("devices", rule, case, case.with_all(lambda x: x.cuda()), torch.float64, "on CUDA")
+    return _alike(
+        "devices", rule, case, case.with_all(lambda x: x.cuda()), torch.float64, "on CUDA"
+    )
 
 
-def layout(rule: LabelingRule, case: Case) -> None:
+def layout(rule: LabelingRule, case: Case) -> bool:
     """Neither strides nor requires_grad change the answer."""
     transposed = case.with_all(lambda x: x.mT.contiguous().mT if x.dim() > 1 else x)
-    _alike("layout", rule, case, transposed, torch.float64, "transposed in memory")
     spread = case.with_all(lambda x: torch.stack([x.flip(-1), x], -1)[..., 1])
-    _alike("layout", rule, case, spread, torch.float64, "every other number of a larger tensor")
     graph = case.with_floats(lambda x: x.clone().requires_grad_())
-    _alike("layout", rule, case, graph, torch.float64, "that require a gradient")
+    forms = {
+        "transposed in memory": transposed,
+        "every other number of a larger tensor": spread,
+        "that require a gradient": graph,
+    }
+    decided = [_alike("layout", rule, case, x, torch.float64, how) for how, x in forms.items()]
+    return all(decided)
 
 
-def compiled(rule: LabelingRule, case: Case) -> None:
+def compiled(rule: LabelingRule, case: Case) -> bool:
     """Compiled, the rule answers as it does eagerly."""
-    got, expected = rule.compiled_rule(case), rule(case)
-    if not got.same(expected) and rule.is_clear(case):
-        _differ("compiled", case, expected, got, f"torch.compile(backend={rule.compiled!r})")
+    got, change = rule.compiled_rule(case), f"torch.compile(backend={rule.compiled!r})"
+    return _settled("compiled", case, rule(case), got, change, partial(rule.is_clear, case))
 
 
 def ignored(rule: LabelingRule, case: Case) -> None:
@@ -240,26 +262,26 @@ def literal(rule: LabelingRule, case: Case) -> None:
             raise LawViolation("literal", case, f"targets = {show(targets)}", str(answer))
 
 
-def reference(rule: LabelingRule, case: Case) -> None:
+def reference(rule: LabelingRule, case: Case) -> bool:
     """The answer is that of the reference."""
     assert rule.reference is not None
     plain = replace(rule, function=rule.reference)
-    expected, got = plain(case), rule(case)
-    if not got.same(expected) and plain.is_clear(case, keep_ties=rule.ties != "any"):
-        _differ("reference", case, expected, got)
+    clear = partial(plain.is_clear, case, keep_ties=rule.ties != "any")
+    return _settled("reference", case, plain(case), rule(case), "", clear)
 
 
 def _compare(
     law: str, rule: LabelingRule, case: Case, changed: Case, expected: Answer, change: str
-) -> None:
-    got = rule(changed)
-    if not got.same(expected) and rule.is_clear(case) and rule.is_clear(changed):
-        _differ(law, case, expected, got, f"changed: {change}")
+) -> bool:
+    def clear() -> bool:
+        return rule.is_clear(case) and rule.is_clear(changed)
+
+    return _settled(law, case, expected, rule(changed), f"changed: {change}", clear)
 
 
 def _alike(
     law: str, rule: LabelingRule, case: Case, other: Case, dtype: torch.dtype, words: str
-) -> None:
+) -> bool:
     """Compares with another form of the same inputs, which the rule may decline in any way."""
     expected = rule(case)
     try:
@@ -268,14 +290,30 @@ def _alike(
     except LawViolation:
         raise
     except Exception:
-        return
-    if not got.same(expected) and rule.is_clear(case, _SIZES[dtype]):
-        _differ(law, case, expected, got, f"the same inputs, {words}")
+        return True
+    clear = partial(rule.is_clear, case, _SIZES[dtype])
+    return _settled(law, case, expected, got, f"the same inputs, {words}", clear)
 
 
-def _differ(law: str, case: Case, expected: Answer, got: Answer, change: str = "") -> None:
+def _settled(
+    law: str,
+    case: Case,
+    expected: Answer,
+    got: Answer,
+    change: str,
+    clear: Callable[[], bool],
+) -> bool:
+    """Whether two answers agree; a violation where they do not and the case is clear."""
+    if got.same(expected):
+        return True
+    if not clear():
+        return False
+    raise _difference(law, case, expected, got, change)
+
+
+def _difference(law: str, case: Case, expected: Answer, got: Answer, change: str) -> LawViolation:
     says = f"{got}\n{got.against(expected)}"
-    raise LawViolation(law, case, str(expected), says, change)
+    return LawViolation(law, case, str(expected), says, change)
 
 
 def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:

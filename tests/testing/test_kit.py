@@ -332,6 +332,25 @@ def test_heads_and_shapes_that_differ_are_told_in_words():
     assert answer([True, False]).against(expected) == "an answer of shape (2,)"
 
 
+def test_a_law_that_no_case_decides_is_not_said_to_hold():
+    def parity(probs):
+        """Whom it selects hangs on the seventh digit: moving a number a little changes it."""
+        top = probs.max(-1)
+        return Selection(top.indices, (probs[:, 0] * 1e7).long().remainder(2).double())
+
+    laws = ["class_permutation", "layout"]
+    renamed, layout = examine_labeling_rule(parity, kind="selection", laws=laws).findings
+    assert renamed.undecided > renamed.cases / 2 == 50
+    words = f"holds: in {renamed.undecided} of 100 cases a tie or rounding decided"
+    assert str(renamed) == f"class_permutation   {words}"
+    assert (layout.outcome, layout.cases, layout.undecided) == ("holds", 50, 0)
+
+    # Without other samples, a rule that is relative to them cannot tell the classes apart.
+    alone = examine_labeling_rule(parity, kind="selection", laws=laws[:1], num_samples=(1, 1))
+    assert [f.outcome for f in alone.findings] == ["undecided"]
+    assert alone.broken == ()
+
+
 def test_a_tie_may_show_in_another_order_of_the_classes_alone():
     """Which of two equal classes a rule takes does not hang on the order of the samples."""
 

@@ -9,9 +9,10 @@ from testing.test_our_rules import PAGE
 BLOCKS = re.compile(r"```python\n(.*?)```\s*(?:```text\n(.*?)```)?", re.S)
 
 
-def without_devices(text):
-    """The lines that do not depend on the machine."""
-    return [line for line in text.splitlines() if not line.startswith("devices")]
+def comparable(text):
+    """What depends neither on the machine nor on which cases Hypothesis draws."""
+    lines = [line for line in text.splitlines() if not line.startswith("devices")]
+    return [re.sub(r"in \d+ of", "in some of", line) for line in lines]
 
 
 def test_the_code_prints_what_the_page_shows():
@@ -22,4 +23,4 @@ def test_the_code_prints_what_the_page_shows():
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(code, names)
-        assert without_devices(printed.getvalue()) == without_devices(shown)
+        assert comparable(printed.getvalue()) == comparable(shown)
