@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 import pseudolabel
 from pseudolabel.cli import entry, folder, judging, main
+from pseudolabel.cli.reading import list_pictures
 from pseudolabel.estimator import PrototypeClustering
 
 FILES = {
@@ -290,6 +291,16 @@ def test_pictures_match_rows_by_sorted_name(work):
     assert "<img src=x" not in page
     assert "007&lt;img src=x" in page
     assert 'src="data:image/jpeg;base64,' in page
+
+
+def test_pictures_have_the_usual_endings(tmp_path):
+    ends = ("bmp", "gif", "jpeg", "jpg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+    for number, end in enumerate(ends):
+        (tmp_path / f"{number}.{end}").touch()
+        (tmp_path / f"{number + 10}.{end.upper()}").touch()
+    (tmp_path / "0.svg").touch()
+    found = [path.suffix[1:].lower() for path in list_pictures(tmp_path, 20)]
+    assert sorted(found) == sorted(2 * ends)
 
 
 def test_pictures_may_be_transparent(work):

@@ -212,7 +212,7 @@ def test_trains_where_it_is_told(device):
 def test_one_sample_one_cluster():
     fitted = small(1).fit([[3.0, 4.0]])
     assert fitted.labels_.tolist() == [0]
-    assert fitted.reliable_.tolist() == [False]
+    assert (fitted.reliability_.tolist(), fitted.reliable_.tolist()) == ([0.0], [False])
     np.testing.assert_allclose(fitted.cluster_prototypes_, [[3.0, 4.0]])
 
 

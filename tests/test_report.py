@@ -509,6 +509,20 @@ def test_the_page_does_not_grow_with_the_rows():
     assert sizes[1] < 1.05 * sizes[0] < 2**20
 
 
+def test_the_map_lies_flat_by_the_metric_that_judged():
+    features, reliable, neighbors = example()
+    features = features * torch.arange(1, len(features) + 1).unsqueeze(1)
+    pages = {
+        metric: render_report(
+            features, reliable, neighbors, title="", map_kind="pca", metric=metric
+        )
+        for metric in ("cosine", "euclidean")
+    }
+    drawn = {metric: re.findall(r'd="(M[^"]*)"', page) for metric, page in pages.items()}
+    assert len(drawn["cosine"]) == len(drawn["euclidean"]) > 1
+    assert drawn["cosine"] != drawn["euclidean"]
+
+
 def test_wrong_lengths_are_refused():
     with pytest.raises(ValueError, match="class_names: expected 10 names, got 2"):
         render(class_names=["a", "b"])

@@ -18,9 +18,9 @@ from pseudolabel.testing import (
 from pseudolabel.testing import laws as by_name
 from pseudolabel.testing._literal import literal_mask
 from pseudolabel.testing._ties import breaks_ties
-from pseudolabel.testing._trials import Domain, at_the_edge, many_samples
+from pseudolabel.testing._trials import Domain, at_the_edge, many_samples, two_thresholds
 from pseudolabel.testing.answers import Answer
-from pseudolabel.testing.cases import Case, nudged
+from pseudolabel.testing.cases import Case, nudged, show
 from pseudolabel.testing.strategies import cases
 
 PROBS = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
@@ -106,6 +106,39 @@ def test_a_head_that_depends_on_the_others():
         "    targets = [0, 1], weights = [1.0, 1.0]",
         "    sample 0 should have target 1 and weight 1.0, but has target 0 and weight 1.0",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asks", "words"),
+    [
+        (lambda x: x.stride() == (1, 3), "transposed in memory"),
+        (lambda x: x.stride() == (4, 2), "every other number of a larger tensor"),
+        (lambda x: x.requires_grad, "that require a gradient"),
+    ],
+)
+def test_an_answer_that_hangs_on_how_the_inputs_lie_in_memory(asks, words):
+    def rule(probs):
+        return probs.argmax(-1), torch.full((len(probs),), float(asks(probs)))
+
+    one = Case(2, probs=torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2]]))
+    lines = said("layout", one, rule)
+    assert lines[:2] == [f"    the same inputs, {words}", "expected:"]
+
+
+def test_of_long_lists_the_first_are_shown_and_all_are_counted():
+    assert show(torch.arange(12)) == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"
+    assert show(torch.arange(100)).endswith(", ... 100 in all]")
+    assert len(show(torch.arange(1000))) < 100
+
+
+@pytest.mark.parametrize("bound", [2.0, 3.0])
+def test_thresholds_are_drawn_up_to_their_bounds(bound):
+    rule = LabelingRule(function=torch.equal, kind="mask", thresholds=(2.0, 3.0))
+    find(
+        st.composite(lambda draw: two_thresholds(draw, rule, MASKED))(),
+        lambda pair: bound in pair and 2 <= pair[0] <= pair[1] <= 3,
+        settings=settings(database=None, derandomize=True),
+    )
 
 
 @pytest.mark.parametrize(
