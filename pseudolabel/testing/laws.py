@@ -9,7 +9,7 @@ count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pseudolabel.testing._comparing import alike, compare, difference, settled
 from pseudolabel.testing._literal import Verdict, literal_mask, literal_selection
 from pseudolabel.testing._random_state import drawn_from_random_state, random_state
 from pseudolabel.testing._ties import (
@@ -30,9 +31,6 @@ from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged, sharpened, show
 from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.violation import LawViolation
-
-# How far numbers are moved before an answer in a dtype is compared with float32's.
-_SIZES = {torch.float64: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
 def form(rule: LabelingRule, case: Case) -> None:
@@ -62,12 +60,10 @@ def determinism(rule: LabelingRule, case: Case, other: Case) -> None:
     asked = f"asked in between:\n{_indented(other)}"
     kept = rule.read(output, case)
     if not kept.same(first):
-        raise _difference(
-            "determinism", case, first, kept, asked + "\nthe first answer, read again"
-        )
+        raise difference("determinism", case, first, kept, asked + "\nthe first answer, read again")
     again = rule(case)
     if not again.same(first):
-        raise _difference("determinism", case, first, again, asked)
+        raise difference("determinism", case, first, again, asked)
 
 
 def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> bool:
@@ -78,7 +74,7 @@ def sample_permutation(rule: LabelingRule, case: Case, order: Sequence[int]) -> 
         return True
     if only_pairs_tie(rule, case):
         return False
-    return _compare("sample_permutation", rule, case, changed, expected, change)
+    return compare("sample_permutation", rule, case, changed, expected, change)
 
 
 def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> bool:
@@ -88,7 +84,7 @@ def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> b
     renamed = ", ".join(f"{c} -> {name}" for c, name in enumerate(names))
     expected = rule(case).renamed(names)
     change = f"classes {renamed}"
-    return _compare("class_permutation", rule, case, case.renamed(names), expected, change)
+    return compare("class_permutation", rule, case, case.renamed(names), expected, change)
 
 
 def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> bool:
@@ -96,7 +92,7 @@ def scale(rule: LabelingRule, case: Case, factors: Sequence[float]) -> bool:
     assert case.features is not None
     by = torch.tensor(factors, dtype=case.features.dtype).unsqueeze(-1)
     changed = replace(case, features=case.features * by)
-    return _compare("scale", rule, case, changed, rule(case), f"rows times {show(list(factors))}")
+    return compare("scale", rule, case, changed, rule(case), f"rows times {show(list(factors))}")
 
 
 def rotation(rule: LabelingRule, case: Case, matrix: Tensor) -> bool:
@@ -104,14 +100,14 @@ def rotation(rule: LabelingRule, case: Case, matrix: Tensor) -> bool:
     assert case.features is not None
     turned = (case.features.double() @ matrix.double()).to(case.features.dtype)
     changed = replace(case, features=turned)
-    return _compare("rotation", rule, case, changed, rule(case), f"features times {show(matrix)}")
+    return compare("rotation", rule, case, changed, rule(case), f"features times {show(matrix)}")
 
 
 def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> bool:
     """Moving all features by one vector changes nothing."""
     assert case.features is not None
     changed = replace(case, features=case.features + torch.tensor(offset).to(case.features))
-    return _compare(
+    return compare(
         "translation", rule, case, changed, rule(case), f"features plus {show(list(offset))}"
     )
 
@@ -154,7 +150,7 @@ def ties(rule: LabelingRule, case: Case) -> bool:
     order = "more" if backwards else "less"
     change = f"the answer with ties, against that with every probability a trace {order} than"
     change += "\nthe one before it (samples in order, in each sample the classes in order)"
-    raise _difference("ties", case, in_order, answer, change)
+    raise difference("ties", case, in_order, answer, change)
 
 
 def heads(rule: LabelingRule, case: Case) -> bool:
@@ -165,7 +161,7 @@ def heads(rule: LabelingRule, case: Case) -> bool:
     for index in np.ndindex(*axes[: -1 if case.probs is None else -2]):
         one, change = case.head(index), f"head {show(list(index))} alone, then among all"
         clear = partial(rule.is_clear, one)
-        decided &= _settled("heads", case, rule(one), together.head(index), change, clear)
+        decided &= settled("heads", case, rule(one), together.head(index), change, clear)
     return decided
 
 
@@ -176,7 +172,7 @@ def per_sample(rule: LabelingRule, case: Case) -> bool:
     for sample in range(case.num_samples):
         one, change = case.shuffled([sample]), f"sample {sample} alone, then among all"
         got, clear = together.shuffled([sample]), partial(rule.is_clear, one)
-        decided &= _settled("per_sample", case, rule(one), got, change, clear)
+        decided &= settled("per_sample", case, rule(one), got, change, clear)
     return decided
 
 
@@ -197,16 +193,14 @@ def dtypes(rule: LabelingRule, case: Case, dtype: torch.dtype) -> bool:
     plain = rounded.with_floats(lambda x: x.float())
     if not all(bool(x.isfinite().all()) for x in plain.inputs.values()):
         return False
-    return _alike(
+    return alike(
         "dtypes", rule, plain, rounded.with_floats(lambda x: x.to(dtype)), dtype, str(dtype)
     )
 
 
 def devices(rule: LabelingRule, case: Case) -> bool:  # cuda
     """On a CUDA device the rule answers as on the CPU."""
-    return _alike(
-        "devices", rule, case, case.with_all(lambda x: x.cuda()), torch.float64, "on CUDA"
-    )
+    return alike("devices", rule, case, case.with_all(lambda x: x.cuda()), torch.float64, "on CUDA")
 
 
 def layout(rule: LabelingRule, case: Case) -> bool:
@@ -219,14 +213,14 @@ def layout(rule: LabelingRule, case: Case) -> bool:
         "every other number of a larger tensor": spread,
         "that require a gradient": graph,
     }
-    decided = [_alike("layout", rule, case, x, torch.float64, how) for how, x in forms.items()]
+    decided = [alike("layout", rule, case, x, torch.float64, how) for how, x in forms.items()]
     return all(decided)
 
 
 def compiled(rule: LabelingRule, case: Case) -> bool:
     """Compiled, the rule answers as it does eagerly."""
     got, change = rule.compiled_rule(case), f"torch.compile(backend={rule.compiled!r})"
-    return _settled("compiled", case, rule(case), got, change, partial(rule.is_clear, case))
+    return settled("compiled", case, rule(case), got, change, partial(rule.is_clear, case))
 
 
 def ignored(rule: LabelingRule, case: Case) -> None:
@@ -267,53 +261,7 @@ def reference(rule: LabelingRule, case: Case) -> bool:
     assert rule.reference is not None
     plain = replace(rule, function=rule.reference)
     clear = partial(plain.is_clear, case, keep_ties=rule.ties != "any")
-    return _settled("reference", case, plain(case), rule(case), "", clear)
-
-
-def _compare(
-    law: str, rule: LabelingRule, case: Case, changed: Case, expected: Answer, change: str
-) -> bool:
-    def clear() -> bool:
-        return rule.is_clear(case) and rule.is_clear(changed)
-
-    return _settled(law, case, expected, rule(changed), f"changed: {change}", clear)
-
-
-def _alike(
-    law: str, rule: LabelingRule, case: Case, other: Case, dtype: torch.dtype, words: str
-) -> bool:
-    """Compares with another form of the same inputs, which the rule may decline in any way."""
-    expected = rule(case)
-    try:
-        # Not a copy: that would have strides of its own.
-        got = rule.read(rule.function(*other.inputs.values()), other)
-    except LawViolation:
-        raise
-    except Exception:
-        return True
-    clear = partial(rule.is_clear, case, _SIZES[dtype])
-    return _settled(law, case, expected, got, f"the same inputs, {words}", clear)
-
-
-def _settled(
-    law: str,
-    case: Case,
-    expected: Answer,
-    got: Answer,
-    change: str,
-    clear: Callable[[], bool],
-) -> bool:
-    """Whether two answers agree; a violation where they do not and the case is clear."""
-    if got.same(expected):
-        return True
-    if not clear():
-        return False
-    raise _difference(law, case, expected, got, change)
-
-
-def _difference(law: str, case: Case, expected: Answer, got: Answer, change: str) -> LawViolation:
-    says = f"{got}\n{got.against(expected)}"
-    return LawViolation(law, case, str(expected), says, change)
+    return settled("reference", case, plain(case), rule(case), "", clear)
 
 
 def _judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:

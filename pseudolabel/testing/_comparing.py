@@ -1,0 +1,65 @@
+"""When two answers that should be one count as different."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from pseudolabel.testing.answers import Answer
+from pseudolabel.testing.cases import Case
+from pseudolabel.testing.rules import LabelingRule
+from pseudolabel.testing.violation import LawViolation
+
+# How far numbers are moved before an answer in a dtype is compared with float32's.
+_SIZES = {torch.float64: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+def compare(
+    law: str, rule: LabelingRule, case: Case, changed: Case, expected: Answer, change: str
+) -> bool:
+    """Compares with the answer to a changed case, where neither hangs on a tie or on rounding."""
+
+    def clear() -> bool:
+        return rule.is_clear(case) and rule.is_clear(changed)
+
+    return settled(law, case, expected, rule(changed), f"changed: {change}", clear)
+
+
+def alike(
+    law: str, rule: LabelingRule, case: Case, other: Case, dtype: torch.dtype, words: str
+) -> bool:
+    """Compares with another form of the same inputs, which the rule may decline in any way."""
+    expected = rule(case)
+    try:
+        # Not a copy: that would have strides of its own.
+        got = rule.read(rule.function(*other.inputs.values()), other)
+    except LawViolation:
+        raise
+    except Exception:
+        return True
+    clear = partial(rule.is_clear, case, _SIZES[dtype])
+    return settled(law, case, expected, got, f"the same inputs, {words}", clear)
+
+
+def settled(
+    law: str,
+    case: Case,
+    expected: Answer,
+    got: Answer,
+    change: str,
+    clear: Callable[[], bool],
+) -> bool:
+    """Whether two answers agree; a violation where they do not and the case is clear."""
+    if got.same(expected):
+        return True
+    if not clear():
+        return False
+    raise difference(law, case, expected, got, change)
+
+
+def difference(law: str, case: Case, expected: Answer, got: Answer, change: str) -> LawViolation:
+    """The violation, in words."""
+    says = f"{got}\n{got.against(expected)}"
+    return LawViolation(law, case, str(expected), says, change)
