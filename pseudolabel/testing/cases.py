@@ -95,6 +95,18 @@ class Case:
             probs=_moved_probs(self.probs, rng, sign, size, keep_ties),
         )
 
+    def parted(self) -> Case:
+        """The case with equal features moved a little apart where the probabilities differ."""
+        if self.features is None or self.probs is None:
+            return self
+        rows = torch.cat([self.features, self.probs], -1)
+        groups = torch.unique(rows, dim=0, return_inverse=True)[1]
+        noise = np.random.default_rng(0).uniform(-1, 1, self.features.shape)
+        lengths = self.features.double().norm(dim=-1, keepdim=True)
+        size = 1e-3 * torch.where(lengths > 0, lengths, 1.0)
+        moved = self.features.double() + size * torch.from_numpy(noise)[groups]
+        return replace(self, features=moved.to(self.features.dtype))
+
     def is_distinct(self, metric: str | None, size: float, *, keep_ties: bool = False) -> bool:
         """Whether no two rows, and no two probabilities that compete, are nearly equal.
 

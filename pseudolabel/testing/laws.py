@@ -136,7 +136,7 @@ def ties(rule: LabelingRule, case: Case) -> bool:
     """Equal samples and equal classes are taken by index, in the order that the rule promises."""
     backwards = rule.ties == "highest"
     answer = rule(case)
-    equal_samples_in_order(case, answer, backwards)
+    equal_samples_in_order(rule, case, answer, backwards)
     equal_classes_in_order(rule, case, answer, backwards)
     # Rules rank single probabilities or whole rows; where it matters which, nothing is said.
     assert case.probs is not None

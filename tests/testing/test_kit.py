@@ -3,12 +3,14 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from testing.zoo import voted
 
 from pseudolabel import FixedThreshold, Selection, prototype_labels, reliable_mask
 from pseudolabel.testing import (
@@ -349,6 +351,34 @@ def test_a_law_that_no_case_decides_is_not_said_to_hold():
     alone = examine_labeling_rule(parity, kind="selection", laws=laws[:1], num_samples=(1, 1))
     assert [f.outcome for f in alone.findings] == ["undecided"]
     assert alone.broken == ()
+
+
+def test_samples_in_one_place_may_be_told_apart_by_their_neighbours():
+    """The last of six has itself for a neighbour, and not the one before it."""
+    hot = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1], [1, 0], [0, 1]])
+    case = Case(2, features=torch.zeros(6, 2), probs=hot)
+    rule = LabelingRule(function=voted, kind="labels", metric="euclidean")
+    assert rule(case).given[:, 1].tolist() == [False] * 5 + [True]
+    assert LAWS["ties"].check(rule, case)
+    later_first = replace(rule, function=lambda x, p: torch.tensor([-1, -1, -1, -1, -1, 1]))
+    with pytest.raises(LawViolation, match="samples 2 and 5 are equal: 2 is chosen first"):
+        LAWS["ties"].check(later_first, case)
+
+
+@pytest.mark.parametrize("size", [1e6, 0.0])
+def test_equal_classes_may_be_told_apart_by_rounding_alone(size):
+    def later_or_earlier(features, probs):
+        rounding = (size * probs).sin() if size else torch.ones(probs.shape)
+        return (probs + 1e-6 * rounding * torch.arange(probs.shape[-1])).argmax(-1)
+
+    case = Case(2, features=torch.eye(3), probs=torch.full((3, 2), 0.500005))
+    rule = LabelingRule(function=later_or_earlier, kind="labels")
+    assert rule(case).given[:, 1].all()
+    if size:
+        LAWS["ties"].check(rule, case)
+    else:
+        with pytest.raises(LawViolation, match="classes 0 and 1 are equal: 0 is served first"):
+            LAWS["ties"].check(rule, case)
 
 
 def test_a_tie_may_show_in_another_order_of_the_classes_alone():

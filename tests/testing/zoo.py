@@ -451,6 +451,24 @@ def balanced_by_sinkhorn(features, probs):
     return shares.argmax(-1)
 
 
+def voted(features, probs, *, k=5):
+    """What most of k samples are, itself among them; without a winner it stays unlabelled."""
+    near = neighbours(features, k, metric="euclidean", include_self=True)
+    hot = one_hot(probs.argmax(-1), probs.shape[-1])[near].sum(1)
+    best = hot.amax(-1, keepdim=True)
+    return torch.where((hot == best).sum(-1) == 1, hot.argmax(-1), -1)
+
+
+def propagated(features, probs):
+    """Zhou's propagation; the solver rounds equal columns in different ways."""
+    apart = (features.double().unsqueeze(1) - features.double()).square().sum(-1)
+    width = apart[apart > 0].median() if (apart > 0).any() else 1.0
+    weights = (-apart / width).exp().fill_diagonal_(0)
+    size = weights.sum(1).clamp(min=1e-12).sqrt()
+    system = torch.eye(len(apart)).double() - 0.5 * weights / (size * size.unsqueeze(1))
+    return torch.linalg.solve(system, probs.double()).argmax(-1)
+
+
 def nearest_soft_mean(features, probs):
     rows, weights = normalize(features.double(), dim=-1), probs.double()
     means = (weights.mT @ rows) / weights.sum(0).unsqueeze(-1).clamp(min=1e-12)
@@ -531,6 +549,8 @@ LABELLINGS = [
     Entry("balanced argmax", balanced, "labels", (), {"at_most": quarter, "exclusive": True}),
     Entry("balanced by Sinkhorn", balanced_by_sinkhorn, "labels", (), {"exclusive": True}),
     Entry("nearest soft mean", nearest_soft_mean, "labels", (), {"metric": "cosine"}),
+    Entry("voted by neighbours", voted, "labels", (), {"metric": "euclidean", "exclusive": True}),
+    Entry("propagated", propagated, "labels", (), {"metric": "euclidean", "exclusive": True}),
     Entry("empty class", nearest_mean_of_members, "labels", ("class_permutation",)),
     Entry(
         "NaN for zero rows",
