@@ -65,12 +65,22 @@ def only_pairs_tie(rule: LabelingRule, case: Case) -> bool:
     Two samples are always as far from the mean of both, and each other's nearest ones as far from
     one another. No movement of the numbers breaks such ties, so it is for the index to do.
     """
-    answers = [
+    columns = torch.stack([a.columns() for a in _in_every_order(rule, case)], dim=-1)
+    return all(_exchanged_in_pairs(column) for column in columns.unbind(-2))
+
+
+def order_decides(rule: LabelingRule, case: Case) -> bool:
+    """Whether the order of the samples decides anything."""
+    first, *others = _in_every_order(rule, case)
+    return not all(answer.same(first) for answer in others)
+
+
+def _in_every_order(rule: LabelingRule, case: Case) -> list[Answer]:
+    """The answers to the shuffled cases, put back in order."""
+    return [
         rule(case.shuffled(order.tolist())).shuffled(order.argsort().tolist())
         for order in _orders(case.num_samples)
     ]
-    columns = torch.stack([answer.columns() for answer in answers], dim=-1)
-    return all(_exchanged_in_pairs(column) for column in columns.unbind(-2))
 
 
 def _exchanged_in_pairs(answers: Tensor) -> bool:

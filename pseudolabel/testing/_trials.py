@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import floor, log2
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,9 +141,12 @@ def a_turn(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.Tenso
 
 
 def an_offset(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[float]]:
+    """In units of the shortest row, to which float32 keeps three digits of the sum at least."""
     assert case.features is not None
     steps = draw(st.tuples(*[st.integers(-5, 5)] * case.features.shape[-1]))
-    size = draw(st.sampled_from([1.0, 10.0]))
+    lengths = case.features.double().norm(dim=-1)
+    shortest = float(lengths[lengths > 0].min()) if (lengths > 0).any() else 1.0
+    size = draw(st.sampled_from([1.0, 10.0, 100.0])) * 2.0 ** floor(log2(shortest))
     return ([size * x for x in steps],)
 
 

@@ -26,6 +26,7 @@ from pseudolabel.testing._ties import (
     equal_classes_in_order,
     equal_samples_in_order,
     only_pairs_tie,
+    order_decides,
 )
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged, sharpened, show
@@ -106,10 +107,17 @@ def rotation(rule: LabelingRule, case: Case, matrix: Tensor) -> bool:
 def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> bool:
     """Moving all features by one vector changes nothing."""
     assert case.features is not None
-    changed = replace(case, features=case.features + torch.tensor(offset).to(case.features))
-    return compare(
-        "translation", rule, case, changed, rule(case), f"features plus {show(list(offset))}"
-    )
+    step = torch.tensor(offset).to(case.features)
+    far = case.features + step
+    near = replace(case, features=far - step)  # without what the sum has rounded away
+
+    # Far from 0 numbers move far, too, so that only the near ones tell what hangs on rounding.
+    def clear() -> bool:
+        return rule.is_clear(near) and not order_decides(rule, near)
+
+    change = f"changed: features plus {show(list(offset))}"
+    got = rule(replace(case, features=far))
+    return settled("translation", near, rule(near), got, change, clear)
 
 
 def quota(rule: LabelingRule, case: Case) -> None:
