@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import floor, log2
 from typing import Any, NamedTuple
 
@@ -107,8 +108,15 @@ def two_cases(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any
 
 def other_names(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[int]]:
     names = list(range(case.num_classes))
-    # Only equals may swap their names.
-    for group in rule.equal_counts(case.num_samples, case.num_classes):
+    # Only equals may swap their names: two neighbours, or all.
+    groups = rule.equal_counts(case.num_samples, case.num_classes)
+    pairs = [pair for group in groups for pair in pairwise(group)]
+    swapped: tuple[int, int] | None = draw(st.sampled_from([None, *pairs]) | st.none())
+    if swapped is not None:
+        first, later = swapped
+        names[first], names[later] = later, first
+        return (names,)
+    for group in groups:
         for c, name in zip(group, _other_order(draw, group), strict=True):
             names[c] = name
     return (names,)

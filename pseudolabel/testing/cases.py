@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -114,11 +115,15 @@ class Case:
         """
         return (
             self.features is None or _rows_are_distinct(self.features, metric, size, keep_ties)
-        ) and (
-            self.probs is None
-            or keep_ties
-            or (_probs_differ(self.probs) and (self.features is None or _bests_differ(self.probs)))
-        )
+        ) and (self.probs is None or keep_ties or _one_is_largest(self.probs))
+
+    def twin_classes(self) -> list[tuple[int, int]]:
+        """Pairs of classes with the same best samples, and so with one prototype."""
+        if self.features is None or self.probs is None:
+            return []
+        columns = self.probs.detach().cpu().unbind(-1)
+        pairs = combinations(range(self.num_classes), 2)
+        return [(a, b) for a, b in pairs if _bests_are_the_same(columns[a], columns[b])]
 
     def __str__(self) -> str:
         return "\n".join(f"{name} = {show(x)}" for name, x in self.inputs.items())
@@ -183,29 +188,21 @@ def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_t
     return not (apart <= size * scale).fill_diagonal_(False).any()
 
 
-def _probs_differ(probs: Tensor) -> bool:
-    """No two samples are equally probable in a class, no two classes in a sample."""
-    wide = probs.detach().cpu().double()
-    return all(bool((wide.sort(d).values.diff(dim=d) > 1e-6).all()) for d in (-1, -2))
+def _one_is_largest(probs: Tensor) -> bool:
+    """No two classes are the most probable of a sample."""
+    if probs.shape[-1] == 1:
+        return True
+    top = probs.detach().cpu().double().topk(2).values
+    return bool((top[..., 0] - top[..., 1] > 1e-6).all())
 
 
-def _bests_differ(probs: Tensor) -> bool:
-    """No two classes have the same best samples, which would give them one prototype."""
-    wide = probs.detach().cpu()
-    num_samples, num_classes = wide.shape[-2:]
-    best = torch.zeros_like(wide, dtype=torch.int64)
-    best.scatter_(-2, wide.argsort(-2, descending=True), _places(wide))
-    for first in range(num_classes):
-        for other in range(first):
-            # The m best are the same m samples where the larger of two places stays below m.
-            place = torch.maximum(best[..., first], best[..., other]).sort(-1).values
-            if (place == torch.arange(num_samples))[..., : max(1, num_samples // 2)].any():
-                return False
-    return True
-
-
-def _places(probs: Tensor) -> Tensor:
-    return torch.arange(probs.shape[-2]).unsqueeze(-1).expand_as(probs)
+def _bests_are_the_same(one: Tensor, other: Tensor) -> bool:
+    """Whether the m largest of ``(..., N)`` are the same samples as of another, for some m."""
+    num_samples = one.shape[-1]
+    place = torch.maximum(*(x.argsort(-1, descending=True).argsort(-1) for x in (one, other)))
+    # They are where the larger of two places stays below m.
+    same = place.sort(-1).values == torch.arange(num_samples)
+    return bool(same[..., : max(1, num_samples // 2)].any())
 
 
 def _moved_rows(

@@ -27,7 +27,8 @@ class Finding(NamedTuple):
 
     Attributes:
         law: Its name.
-        outcome: ``"holds"``, ``"broken"``, ``"undecided"`` on every case, or ``"not promised"``.
+        outcome: ``"holds"``, ``"broken"``, ``"undecided"`` in half of the cases or
+            more, or ``"not promised"``.
         why: Why it is not promised; empty otherwise.
         violation: The violation if it is broken, else None.
         cases: How many cases were tried, unless it is broken.
@@ -273,7 +274,7 @@ def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, see
         got = "it refused every case; say what it takes (num_samples, num_classes, num_features)"
         refused = LawViolation(law.name, None, "a rule that answers", got)
         return Finding(law.name, "broken", "", refused.stating(law.statement))
-    outcome = "holds" if any(decided) else "undecided"
+    outcome = "holds" if 2 * sum(decided) > len(decided) else "undecided"
     return Finding(law.name, outcome, cases=len(decided), undecided=decided.count(False))
 
 

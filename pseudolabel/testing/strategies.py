@@ -228,7 +228,8 @@ def cases(
         kind: ``"labels"``, ``"mask"`` or ``"selection"``.
         sizes: For every K to draw, the smallest N.
         num_features: The bounds of D.
-        extra: How many samples more than the smallest N there may be.
+        extra: How many samples more than the smallest N there may be; unless it is 0, at least
+            two a class.
         largest: The largest N; None leaves it at ``extra`` more than the smallest.
         heads: Leading dimensions of probabilities and labels.
         feature_styles: Some of `FEATURE_STYLES`.
@@ -247,7 +248,8 @@ def cases(
     """
     num_classes = draw(st.sampled_from(sorted(sizes)))
     least = sizes[num_classes]
-    most = least + extra if largest is None else max(least, min(least + extra, largest))
+    most = least + (max(extra, 2 * num_classes) if extra else 0)
+    most = most if largest is None else max(least, min(most, largest))
     width, parts = prod(heads), {}
     if kind != "selection":
         dim = draw(st.integers(*num_features))
