@@ -7,8 +7,9 @@ from functools import partial
 
 import torch
 
+from pseudolabel.testing._literal import Verdict
 from pseudolabel.testing.answers import Answer
-from pseudolabel.testing.cases import Case
+from pseudolabel.testing.cases import Case, show
 from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
@@ -20,11 +21,14 @@ def compare(
     law: str, rule: LabelingRule, case: Case, changed: Case, expected: Answer, change: str
 ) -> bool:
     """Compares with the answer to a changed case, where neither hangs on a tie or on rounding."""
+    got = rule(changed)
 
     def clear() -> bool:
+        if only_twins_differ(case, expected, got):
+            return False
         return rule.is_clear(case) and rule.is_clear(changed)
 
-    return settled(law, case, expected, rule(changed), f"changed: {change}", clear)
+    return settled(law, case, expected, got, f"changed: {change}", clear)
 
 
 def alike(
@@ -54,7 +58,7 @@ def settled(
     """Whether two answers agree; a violation where they do not and the case is clear."""
     if got.same(expected):
         return True
-    if only_twins_differ(case, expected, got) or not clear():
+    if not clear():
         return False
     raise difference(law, case, expected, got, change)
 
@@ -71,3 +75,13 @@ def difference(law: str, case: Case, expected: Answer, got: Answer, change: str)
     """The violation, in words."""
     says = f"{got}\n{got.against(expected)}"
     return LawViolation(law, case, str(expected), says, change)
+
+
+def judged(case: Case, answer: Answer, verdict: Verdict, verb: str) -> None:
+    """Raises where something is chosen that may not be, or is not that must be."""
+    wrong = (verdict.must & ~answer.chosen) | (answer.chosen & ~verdict.may)
+    if wrong.any():
+        sample = int(wrong.nonzero()[0, -1])
+        side = "should be" if verdict.must[sample] else "should not be"
+        expected = f"{verb}: {show(verdict.must)}\nsample {sample} {side} {verb}"
+        raise LawViolation("literal", case, expected, f"{verb}: {show(answer.chosen)}")

@@ -161,6 +161,7 @@ def an_offset(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[flo
 def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float, float]:
     low, high = rule.thresholds
     places = st.integers(0, 20).map(lambda n: low + (high - low) * n / 20)
+    places |= st.sampled_from([low, high])  # 0, above all, which some take for nothing
     if case.probs is not None:  # and those that part the samples
         tops = case.probs.amax(-1).double().flatten().tolist()
         beside = st.tuples(st.sampled_from(tops), st.sampled_from([-1e-3, 0.0, 1e-3]))

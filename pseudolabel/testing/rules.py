@@ -35,7 +35,9 @@ class LabelingRule:
             bool ``(N,)``; ``"selection"``: ``(probs)`` to a Selection or ``(targets, weights)``.
         kind: One of the three.
         metric: What distances mean: ``"cosine"`` (only the directions of features matter),
-            ``"euclidean"`` (only differences), ``"dot"`` (only products), None promises nothing.
+            ``"euclidean"`` (only differences, and only beside each other: a rule with a distance
+            of its own, a margin say, skips the law ``"scale"``), ``"dot"`` (only products), None
+            promises nothing.
         ties: Equal samples and equal classes: ``"lowest"`` or ``"highest"`` index first, or
             ``"any"``.
         count: Exactly how many samples every class gets: an int, K ints, or a function of
@@ -46,7 +48,8 @@ class LabelingRule:
         per_sample: Whether (``"selection"``) the answer to a sample depends on its row alone.
         threshold_argument: Name of a keyword that chooses fewer samples the larger it is.
         thresholds: The range to draw that keyword from.
-        k: ``"mask"``: the number of neighbours. With `threshold`, the mask must be the literal
+        k: ``"mask"``: the number of neighbours, who are asked for among more than k samples. With
+            `threshold`, the mask must be the literal
             one: the share of a sample's k neighbours that carry its label, against the threshold.
         threshold: ``"mask"``: that threshold; ``"selection"``: the least largest probability.
         strict: Whether the threshold itself is left out.

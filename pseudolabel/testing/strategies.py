@@ -266,7 +266,7 @@ def cases(
         ] * width
     size = sum(decoder.size for decoders in parts.values() for decoder in decoders)
     sample = st.binary(min_size=size, max_size=size)
-    bounds = [(least, most), ((least + most) // 2, most)] * 3
+    bounds = [(least, most), ((least + most) // 2, most)] * 2
     if kind != "mask" and least <= num_classes <= most:  # probs (K, K), which some transpose
         bounds.append((num_classes, num_classes))
     fewest, most = draw(st.sampled_from(bounds))
