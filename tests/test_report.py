@@ -521,6 +521,7 @@ def test_the_map_lies_flat_by_the_metric_that_judged():
     drawn = {metric: re.findall(r'd="(M[^"]*)"', page) for metric, page in pages.items()}
     assert len(drawn["cosine"]) == len(drawn["euclidean"]) > 1
     assert drawn["cosine"] != drawn["euclidean"]
+    assert pages["cosine"] == render_report(features, reliable, neighbors, title="", map_kind="pca")
 
 
 def test_wrong_lengths_are_refused():

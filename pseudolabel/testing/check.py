@@ -45,7 +45,7 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         why = self.why
-        if self.undecided:
+        if 4 * self.undecided > self.cases:  # a few are nothing to worry about
             why = f"in {self.undecided} of {self.cases} cases a tie or rounding decided"
         return f"{self.law:<20}{self.outcome}{': ' + why if why else ''}"
 

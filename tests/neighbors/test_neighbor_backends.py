@@ -185,6 +185,14 @@ def searched_by(answer):
     return Wrong("cosine")
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.int64])
+def test_the_indices_of_an_object_may_be_of_any_integers(dtype):
+    features = gaussian(0, 60, 5, dtype=torch.float32)
+    actual = nearest_neighbors(features, 6, backend=searched_by(lambda found: found.astype(dtype)))
+    assert_identical(actual, nearest_neighbors(features, 6))
+    assert actual.indices.dtype == torch.int64
+
+
 def holding(count):
     index = BruteForce("cosine")
     index.ntotal = count
