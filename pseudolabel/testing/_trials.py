@@ -231,8 +231,10 @@ def _wide_cases(
 
 def tied_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Few samples, or more than 16: of fewer, a sort that is not stable keeps equals in order."""
-    few = _cases(rule, domain, TIED)
-    return st.tuples(few | few | _cases(rule, domain, TIED, extra=24))
+    # Where nothing else ties, it shows who was taken.
+    plain = Styles(("decimals",), ("ties", "one_hot", "ties"))
+    few, many = _cases(rule, domain, TIED), _cases(rule, domain, TIED, extra=24)
+    return st.tuples(few | many | _cases(rule, domain, plain, extra=24))
 
 
 def case_with_heads(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:

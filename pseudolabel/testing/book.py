@@ -132,7 +132,7 @@ _BOOK = (
     ),
     Law("quota", laws.quota, _quota, trials.many_samples, 2),
     Law("exclusive", laws.exclusive, _told("exclusive"), case_alone()),
-    Law("ties", laws.ties, _ties, trials.tied_samples, 4),
+    Law("ties", laws.ties, _ties, trials.tied_samples, 6),
     Law("heads", laws.heads, _told("heads"), trials.case_with_heads),
     Law("per_sample", laws.per_sample, _per_sample, case_alone()),
     Law("monotone", laws.monotone, _told("threshold_argument"), case_with(trials.two_thresholds)),
