@@ -116,8 +116,10 @@ def equal_samples_in_order(rule: LabelingRule, case: Case, answer: Answer, backw
     index too, and by which one it is itself.
     """
     passed_over = _passed_over(case, answer, backwards)
+    if passed_over is None:
+        return
     parted = case.parted()
-    if passed_over is None or _passed_over(parted, rule(parted), backwards) is None:
+    if _passed_over(parted, rule(parted), backwards) is None:
         return
     first, later = sorted(passed_over)
     expected = f"samples {first} and {later} are equal: {passed_over[0]} is chosen first"

@@ -136,14 +136,15 @@ def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> bool
     step = torch.tensor(offset).to(case.features)
     far = case.features + step
     near = replace(case, features=far - step)  # without what the sum has rounded away
+    expected, got = rule(near), rule(replace(case, features=far))
 
     # Far from 0 numbers move far, too, so that only the near ones tell what hangs on rounding.
     def clear() -> bool:
-        return rule.is_clear(near) and not order_decides(rule, near)
+        tied = only_twins_differ(near, expected, got) or order_decides(rule, near)
+        return not tied and rule.is_clear(near)
 
     change = f"changed: features plus {show(list(offset))}"
-    got = rule(replace(case, features=far))
-    return settled("translation", near, rule(near), got, change, clear)
+    return settled("translation", near, expected, got, change, clear)
 
 
 def quota(rule: LabelingRule, case: Case) -> None:

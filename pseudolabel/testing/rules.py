@@ -48,9 +48,9 @@ class LabelingRule:
         per_sample: Whether (``"selection"``) the answer to a sample depends on its row alone.
         threshold_argument: Name of a keyword that chooses fewer samples the larger it is.
         thresholds: The range to draw that keyword from.
-        k: ``"mask"``: the number of neighbours, who are asked for among more than k samples. With
-            `threshold`, the mask must be the literal
-            one: the share of a sample's k neighbours that carry its label, against the threshold.
+        k: ``"mask"``: the number of neighbours; cases then have more samples. With `threshold`, the
+            mask must be the literal one: the share of a sample's k neighbours that carry its label,
+            against the threshold.
         threshold: ``"mask"``: that threshold; ``"selection"``: the least largest probability.
         strict: Whether the threshold itself is left out.
         include_self: Whether a sample is one of its own k neighbours.

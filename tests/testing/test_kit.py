@@ -397,6 +397,50 @@ def test_a_tie_may_show_in_another_order_of_the_classes_alone():
     assert not by_index(rule, case, last._replace(given=torch.tensor([1, 1, 1])))
 
 
+def test_only_probabilities_that_compete_have_to_differ():
+    """Of ten classes and more some two are always equally probable somewhere."""
+    probs = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.75, 0.0], [0.5, 0.1, 0.4], [0.3, 0.1, 0.6]])
+    assert Case(3, probs=probs).is_distinct(None, 1e-3)
+    assert not Case(3, probs=probs[:, [1, 2, 2]]).is_distinct(None, 1e-3)
+
+
+def test_classes_with_the_same_best_samples_are_twins():
+    probs = torch.tensor([[0.4, 0.1, 0.5], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.2, 0.6, 0.2]])
+    case = Case(3, features=torch.eye(4), probs=probs)
+    assert case.twin_classes() == [(0, 2)]
+    assert replace(case, features=None).twin_classes() == []
+
+    def later(features, probs):  # the later twin takes what the first one might
+        return torch.tensor([2, 1, 0, 1]) if len(probs) == 4 else probs.argmax(-1)
+
+    rule, names = LabelingRule(function=later, kind="labels"), [2, 1, 0]
+    assert LAWS["class_permutation"].check(rule, case, names) is False
+
+
+def test_distances_that_cancel_are_found_far_from_zero():
+    def nearest(features, labels):
+        size = features.square().sum(1)
+        apart = (size[:, None] + size - 2 * features @ features.T).fill_diagonal_(torch.inf)
+        return labels[apart.argmin(1)] == labels
+
+    features = torch.tensor([[0.0], [1.0], [2.5], [3.0], [5.0], [5.75]])
+    case = Case(2, features=features, labels=torch.tensor([0, 0, 1, 1, 0, 1]))
+    rule = LabelingRule(function=nearest, kind="mask", metric="euclidean")
+    assert LAWS["translation"].check(rule, case, [8.0])
+    with pytest.raises(LawViolation, match="features plus"):
+        LAWS["translation"].check(rule, case, [32768.0])
+
+
+def test_a_conversion_to_float64_is_no_copy_of_float64():
+    def clamped(probs):
+        wide = probs.double().clamp_(0.2, 0.7)
+        return Selection(wide.argmax(-1), wide.amax(-1))
+
+    case = Case(2, probs=torch.tensor([[0.75, 0.25]]))
+    with pytest.raises(LawViolation, match=r"in torch\.float64"):
+        LAWS["inputs_unchanged"].check(LabelingRule(function=clamped, kind="selection"), case)
+
+
 def test_every_law_has_a_statement():
     assert all(law.statement.endswith(".") for law in LAWS.values())
 
@@ -409,7 +453,6 @@ def test_a_law_can_be_called_alone():
 
 
 def check_case():
-
     return Case(2, features=torch.eye(2), labels=torch.tensor([0, -1]))
 
 
