@@ -355,10 +355,10 @@ def test_a_law_that_no_case_decides_is_not_said_to_hold():
 
 def test_samples_in_one_place_may_be_told_apart_by_their_neighbours():
     """The last of six has itself for a neighbour, and not the one before it."""
-    hot = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1], [1, 0], [0, 1]])
-    case = Case(2, features=torch.zeros(6, 2), probs=hot)
+    hot = torch.eye(3)[[0, 1, 2, 2, 0, 2]]
+    case = Case(3, features=torch.zeros(6, 2), probs=hot)
     rule = LabelingRule(function=voted, kind="labels", metric="euclidean")
-    assert rule(case).given[:, 1].tolist() == [False] * 5 + [True]
+    assert rule(case).chosen.tolist() == [False] * 5 + [True]
     assert LAWS["ties"].check(rule, case)
     later_first = replace(rule, function=lambda x, p: torch.tensor([-1, -1, -1, -1, -1, 1]))
     with pytest.raises(LawViolation, match="samples 2 and 5 are equal: 2 is chosen first"):
