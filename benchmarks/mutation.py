@@ -68,11 +68,13 @@ class Judge:
         """The tests that reach the statement; else its function; else its file.
 
         What runs on import is reached by whichever test comes first, and matters to all of them:
-        those of the package come first.
+        those of the package come first. A default value runs on import, too, and matters to the
+        tests that reach its function.
         """
         scope, file = (mutant.scope_first, mutant.scope_last), (1, 10**6)
+        statement = (mutant.first, mutant.last)
         if mutant.scope_first > 1:
-            for span in [(mutant.first, mutant.last), scope]:
+            for span in [statement, scope] if mutant.first > mutant.scope_first else [scope]:
                 if found := self.lines.reaching(mutant.file, *span):
                     return found
         first = [test for test in self.lines.seconds if test.startswith(OF_THE_PACKAGE)]

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pseudolabel import clustering_accuracy
-from pseudolabel.estimator import PrototypeClustering
+from pseudolabel.estimator import PrototypeClustering, _training
 
 FITTED = [
     "labels_",
@@ -213,6 +214,7 @@ def test_one_sample_one_cluster():
     fitted = small(1).fit([[3.0, 4.0]])
     assert fitted.labels_.tolist() == [0]
     assert (fitted.reliability_.tolist(), fitted.reliable_.tolist()) == ([0.0], [False])
+    assert fitted.reliable_.dtype == bool
     np.testing.assert_allclose(fitted.cluster_prototypes_, [[3.0, 4.0]])
 
 
@@ -251,6 +253,20 @@ def test_seeds_label_the_first_round_and_the_heads_every_later_one(monkeypatch):
     monkeypatch.setattr("pseudolabel.estimator._training.kmeans_plusplus", counted)
     small(n_heads=2, max_iter=3, early_stopping=False).fit(blobs()[0])
     assert len(drawn) == 2
+
+
+def test_the_first_round_alone_is_five_times_as_long(monkeypatch):
+    passes, losses = [], _training._losses
+
+    def counted(heads, sample, pseudo, *others):
+        passes.append(pseudo)
+        return losses(heads, sample, pseudo, *others)
+
+    monkeypatch.setattr(_training, "_losses", counted)
+    small(max_iter=3, early_stopping=False).fit(blobs()[0])
+    lengths = [len(list(same)) for _, same in groupby(passes, key=id)]
+    assert lengths[0] == 5 * lengths[1]
+    assert lengths[1:] == [lengths[1], lengths[1], 1]  # and once more, to judge the heads
 
 
 def test_samples_can_be_drawn_anew_every_round():

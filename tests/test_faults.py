@@ -83,6 +83,7 @@ def adaptive(p):
 # For every operator: a call, and its shape on meta (or the argument whose values it needs).
 OPERATORS = {
     "select_confident": (lambda p: select_confident(p.probs, 5), (3, 5)),
+    "select_confident, counts": (lambda p: select_confident(p.probs, [5, 3, 1]), (3, 5)),
     "class_prototypes": (prototypes, (3, 8)),
     "assign_labels": (lambda p: assign_labels(p.features, prototypes(p), 5).indices, (15,)),
     "assign_labels, greedy": (assigned("greedy"), "features"),

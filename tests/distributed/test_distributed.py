@@ -169,6 +169,19 @@ def test_without_a_process_group_it_is_the_answer_of_one_process(include_self):
     )
 
 
+@pytest.mark.parametrize("include_self", [False, True])
+def test_the_default_device_is_not_asked(include_self):
+    def answers():
+        graph = distributed.nearest_neighbors(ROWS, 6, include_self=include_self)
+        labels = distributed.prototype_labels(ROWS, GOOD["probs"], prior=[0.1, 0.2, 0.3, 0.4])
+        ratio = distributed.reliability_ratio(GOOD["labels"], graph)
+        return (*graph, labels.labels, labels.indices, ratio)
+
+    expected = answers()
+    with torch.device("meta"):
+        same(answers(), expected)
+
+
 def test_no_rank_holds_more_than_two_visiting_blocks_of_features():
     """Every large tensor that a rank makes of rows is counted as it is received."""
 
@@ -251,6 +264,34 @@ def wrong_calls():
             (ROWS, GOOD["labels"]),
             (ROWS, GOOD["labels"][:4]),
             "labels: expected 30 of them",
+        ),
+        (
+            "device of probs",
+            labels,
+            (ROWS, GOOD["probs"]),
+            (ROWS, GOOD["probs"].to("meta")),
+            "probs: expected a tensor on cpu, got one on meta",
+        ),
+        (
+            "device of labels",
+            distributed.reliable_mask,
+            (ROWS, GOOD["labels"]),
+            (ROWS, GOOD["labels"].to("meta")),
+            "labels: expected a tensor on cpu, got one on meta",
+        ),
+        (
+            "device of the graph",
+            distributed.reliability_ratio,
+            (GOOD["labels"], graph),
+            (GOOD["labels"], graph.to("meta")),
+            "neighbors: expected a tensor on cpu, got one on meta",
+        ),
+        (
+            "rank of the graph",
+            distributed.reliability_ratio,
+            (GOOD["labels"], graph),
+            (GOOD["labels"], graph[0]),
+            r"neighbors: expected shape \(N, k\)",
         ),
         (
             "graph of others",

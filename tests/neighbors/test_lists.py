@@ -87,6 +87,15 @@ def test_all_lists_are_the_exact_answer():
     assert_identical(nearest_neighbors(features, 12, backend=InvertedLists(1.0, lists=1)), expected)
 
 
+def test_what_is_compared_is_what_lies_in_the_lists_probed():
+    centres = torch.tensor([[100.0], [-100.0]]).repeat_interleave(1200, 0)
+    features = centres + gaussian(2, 2400, 6, dtype=torch.float32)
+    backend = InvertedLists(0.5, lists=2)
+    nearest_neighbors(features, 5, metric="euclidean", backend=backend)
+    report = backend.report
+    assert (report.lists, report.probes, report.compared) == (2, 1, 0.5)
+
+
 def test_queries_of_their_own():
     features, queries = blobs(3000), blobs(700, spread=0.7)
     exact = nearest_neighbors(features, 10, queries=queries)

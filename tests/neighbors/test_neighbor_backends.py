@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import METRICS, feature_sets, gaussian
 
 from pseudolabel import nearest_neighbors
+from pseudolabel.neighbors import _sweep
 
 needs_faiss = pytest.mark.skipif(
     importlib.util.find_spec("faiss") is None, reason="needs faiss-cpu or faiss-gpu"
@@ -105,6 +106,18 @@ def test_exact_backends_agree_on_near_ties():
     for metric in METRICS:
         expected = nearest_neighbors(features, 20, metric=metric)
         assert_identical(nearest_neighbors(features, 20, metric=metric, backend="faiss"), expected)
+
+
+@needs_faiss
+@pytest.mark.parametrize("own", [True, False])
+def test_an_index_that_names_everybody_settles_every_query(monkeypatch, own):
+    """Equal rows leave no gap below the k-th; nobody was left out, so nothing is searched again."""
+    features = gaussian(0, 3, 5, dtype=torch.float32)[torch.arange(30) % 3]
+    queries = None if own else features[:7].clone()
+    expected = nearest_neighbors(features, 20, queries=queries)
+    monkeypatch.setattr(_sweep.Sweep, "by_rows", None)
+    found = nearest_neighbors(features, 20, queries=queries, backend="faiss")
+    assert_identical(found, expected)
 
 
 @both_metrics

@@ -336,6 +336,14 @@ def test_the_choice_of_dtype_is_one_of_those_that_are_proved():
     assert _filter.fast_dtype(torch.device("meta")) == torch.float32  # a device nobody has measured
 
 
+def test_the_race_is_run_on_the_device_in_question(monkeypatch):
+    raced = []
+    monkeypatch.setattr(_filter, "_seconds", lambda rows: raced.append(rows) or 1.0)
+    with torch.device("meta"):
+        assert _filter.fast_dtype.__wrapped__(torch.device("cpu")) == torch.float32
+    assert [rows.device.type for rows in raced] == ["cpu", "cpu"]
+
+
 def test_few_bits_are_given_up_where_they_leave_too_many_candidates(small_tiles, monkeypatch):
     small_tiles(torch.bfloat16, if_it_pays=True)
     tried, make = [], _search.Search._make_sweep

@@ -172,6 +172,7 @@ def test_a_wrong_form_is_named(rule, words):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="selection", laws=["form"])
     assert words in raised.value.expected
+    assert raised.value.case is not None
 
 
 def entries(**changes):
@@ -202,6 +203,7 @@ def test_a_wrong_form_of_labels_is_named(rule, words):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="labels", laws=["form"], num_samples=(4, 8))
     assert words in raised.value.expected
+    assert raised.value.case is not None
 
 
 @pytest.mark.parametrize(
@@ -216,6 +218,7 @@ def test_a_wrong_form_of_a_mask_is_named(rule, words):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="mask", laws=["form"])
     assert words in raised.value.expected
+    assert raised.value.case is not None
 
 
 def test_a_rule_may_decline_a_dtype_but_not_answer_it_wrongly():

@@ -18,7 +18,7 @@ from pseudolabel.testing import (
 from pseudolabel.testing import laws as by_name
 from pseudolabel.testing._literal import literal_mask
 from pseudolabel.testing._ties import breaks_ties
-from pseudolabel.testing._trials import Domain, at_the_edge, many_samples, two_thresholds
+from pseudolabel.testing._trials import Domain, an_offset, at_the_edge, many_samples, two_thresholds
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged, show
 from pseudolabel.testing.strategies import cases
@@ -254,6 +254,7 @@ def test_reasons_name_the_kinds_of_rules():
     assert LAWS["ties"].reason(rule) == "ties are broken in any way"
     rule = LabelingRule(function=len, kind="mask")
     assert LAWS["ties"].reason(rule) == "in the law 'literal'"
+    assert LAWS["devices"].reason(rule) == (None if torch.cuda.is_available() else "no CUDA device")
 
 
 # --- the parts -----------------------------------------------------------------------------------
@@ -338,6 +339,24 @@ def test_some_of_many_samples_are_unlabelled():
         settings=settings(max_examples=300, derandomize=True, database=None),
     )
     assert set(found[0].labels.tolist()) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("length", [2.0**-12, 1.0, 3000.0])
+def test_offsets_are_as_long_as_the_shortest_row_or_some_hundred_times(length):
+    """Longer ones, and float32 would lose the rows; shorter ones, and nothing would move."""
+    features = length * torch.tensor([[3.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    case, rule = Case(2, features=features), LabelingRule(function=len, kind="labels")
+
+    @settings(max_examples=200, derandomize=True, database=None)
+    @given(st.composite(lambda draw: an_offset(draw, rule, case))())
+    def bounded(drawn):
+        (offset,) = drawn
+        steps = torch.tensor(offset, dtype=torch.float64).abs()
+        least = steps[steps > 0].min() if steps.any() else length
+        assert length / 2 < least
+        assert steps.max() <= 500 * length
+
+    bounded()
 
 
 @settings(max_examples=20)

@@ -6,7 +6,7 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from pseudolabel.testing import features, labels, probabilities
-from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES
+from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES, feature_decoder
 from pseudolabel.testing._trials import ALL, CLEAR, PLAIN, TIED, TWINS
 
 QUICK = settings(max_examples=300, derandomize=True, database=None)
@@ -86,6 +86,13 @@ def test_rows_are_always_what_the_style_promises(data):
 def test_a_single_class_is_certain_and_never_more(data):
     probs = data.draw(probabilities(5, 1, styles=["near_ties"], dtype=torch.float64))
     assert (probs <= 1).all()
+
+
+def test_byte_0_is_the_row_of_zeros():
+    decoder = feature_decoder(lambda _: [b"\x01\x02\x03"] * 2, "zero_rows", 3)
+    assert decoder.decode(b"\x00") == [0.0, 0.0, 0.0]
+    assert decoder.decode(b"\x01") == [0.1, -0.1, 0.2]
+    assert decoder.pool == 3
 
 
 @given(labels(6, 3, unlabelled=False))
