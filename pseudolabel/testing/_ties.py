@@ -129,9 +129,12 @@ def equal_samples_in_order(rule: LabelingRule, case: Case, answer: Answer, backw
 def _passed_over(case: Case, answer: Answer, backwards: bool) -> tuple[int, int] | None:
     """A sample that should have been chosen, and its equal that was."""
     rows = torch.cat(list(case.inputs.values()), -1)
-    for first, later in combinations(range(len(rows)), 2):
-        served, waiting = (later, first) if backwards else (first, later)
-        chosen = answer.chosen[waiting] and not answer.chosen[served]
-        if chosen and torch.equal(rows[first], rows[later]):
-            return served, waiting
+    order = range(len(rows))[::-1] if backwards else range(len(rows))
+    waiting: dict[tuple[float, ...], int] = {}  # the first of equals that was not chosen
+    for sample in order:
+        row = tuple(rows[sample].tolist())
+        if not answer.chosen[sample]:
+            waiting.setdefault(row, sample)
+        elif row in waiting:
+            return waiting[row], sample
     return None

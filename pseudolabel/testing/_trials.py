@@ -18,8 +18,8 @@ from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.strategies import cases
 
 _FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1, 1e3, 1e-3)
-_WIDE = 400
-_IN_PARTS = 150
+_WIDE = 600  # samples: more than a byte counts, more than most rules take at a time
+_CROWD = 80
 
 
 class Domain(NamedTuple):
@@ -186,7 +186,7 @@ def samples_in_another_order(
 
     @st.composite
     def many(draw: st.DrawFn) -> tuple[Case, list[int]]:
-        case = draw(_wide_cases(rule, domain, _IN_PARTS))
+        case = draw(_wide_cases(rule, domain, _WIDE))
         order = np.random.default_rng(draw(st.integers(0, 99))).permutation(case.num_samples)
         return case, order.tolist()
 
@@ -194,8 +194,8 @@ def samples_in_another_order(
 
 
 def many_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
-    """Few samples, or up to 400, where counts have digits that can be rounded wrongly."""
-    wide = _wide_cases(rule, domain, _WIDE, shares=(100, 50, 20))
+    """Few samples, or up to 600, where counts have digits that can be rounded wrongly."""
+    wide = _wide_cases(rule, domain, _WIDE, shares=(300, 100, 50, 20))
     return st.tuples(_cases(rule, domain) | wide | wide)
 
 
@@ -234,7 +234,18 @@ def tied_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[
     # Where nothing else ties, it shows who was taken.
     plain = Styles(("decimals",), ("ties", "one_hot", "ties"))
     few, many = _cases(rule, domain, TIED), _cases(rule, domain, TIED, extra=24)
-    return st.tuples(few | many | _cases(rule, domain, plain, extra=24))
+    crowd = _crowds(rule, domain)
+    return st.tuples(few | many | _cases(rule, domain, plain, extra=24) | crowd | crowd)
+
+
+@st.composite
+def _crowds(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
+    """A few samples again and again, so that more than 16 of one class are equal."""
+    case: Case = draw(_cases(rule, domain, TIED, extra=2))
+    largest = _CROWD if domain.largest is None else min(_CROWD, domain.largest)
+    size = draw(st.integers(case.num_samples, max(case.num_samples, largest)))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    return case.shuffled(rng.integers(case.num_samples, size=size).tolist())
 
 
 def case_with_heads(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -254,7 +265,7 @@ def at_the_edge(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[A
     """Votes or probabilities that lie exactly at the threshold, and next to it."""
     edge = _even_votes(rule, domain) if rule.kind == "mask" else _even_probs(rule, domain)
     twins, plain = _cases(rule, domain, TWINS), _cases(rule, domain) | _cases(rule, domain, CLEAR)
-    wide = _wide_cases(rule, domain, _IN_PARTS)
+    wide = _wide_cases(rule, domain, _WIDE)
     return st.tuples(edge | edge | twins | twins | plain | wide)
 
 

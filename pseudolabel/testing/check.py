@@ -19,6 +19,7 @@ from pseudolabel.testing.rules import Kind, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
 _SHRINKS = 500  # cases tried after the first violation, to make it smaller
+_SMALL = 12  # samples that nobody minds reading
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 101, 128, 201, 256)
 
 
@@ -231,6 +232,28 @@ def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> 
 
 
 def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int) -> Finding:
+    """A violation on a small case, or none.
+
+    Hypothesis takes samples away one by one, and stops where one less shows nothing. So as long as
+    a case is large, those of half its size at most are searched, too.
+    """
+    finding = _tried(law, rule, domain, max_examples, seed)
+    most = _samples(finding) // 2
+    sizes = {k: least for k, least in domain.sizes.items() if least <= most}
+    if 2 * most <= _SMALL or not sizes:
+        return finding
+    few = domain._replace(sizes=sizes, largest=most)
+    smaller = _search(law, rule, few, max_examples, seed)
+    return smaller if _samples(smaller) else finding
+
+
+def _samples(finding: Finding) -> int:
+    """How many samples the case of a violation has; 0 without one."""
+    case = finding.violation.case if finding.violation is not None else None
+    return case.num_samples if case is not None else 0
+
+
+def _tried(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int) -> Finding:
     """The violation on the smallest case that Hypothesis finds, or none."""
     smallest: list[LawViolation] = []
     decided: list[bool] = []

@@ -28,7 +28,11 @@ from pseudolabel.testing._comparing import (
     settled,
 )
 from pseudolabel.testing._literal import literal_mask, literal_selection
-from pseudolabel.testing._random_state import drawn_from_random_state, random_state
+from pseudolabel.testing._shared_state import (
+    drawn_from_random_state,
+    random_state,
+    settings_put_back,
+)
 from pseudolabel.testing._ties import (
     breaks_ties,
     by_index,
@@ -50,12 +54,12 @@ def form(rule: LabelingRule, case: Case) -> None:
 def inputs_unchanged(rule: LabelingRule, case: Case) -> None:
     """The rule leaves its inputs as they were."""
     given = {name: x.clone() for name, x in case.inputs.items()}
-    rule.function(*given.values())
+    rule.ask(*given.values())
     _same_inputs(case, given)
     wide = case.with_floats(torch.Tensor.double)  # of which a conversion to float64 is no copy
     given = {name: x.clone() for name, x in wide.inputs.items()}
     with suppress(Exception):  # a rule may decline the dtype
-        rule.function(*given.values())
+        rule.ask(*given.values())
     _same_inputs(wide, given)
 
 
@@ -70,7 +74,11 @@ def _same_inputs(case: Case, after: dict[str, Tensor]) -> None:
 def determinism(rule: LabelingRule, case: Case, other: Case) -> None:
     """The same call answers the same, whatever was asked in between; no global state is used."""
     before = drawn_from_random_state()
-    output = rule.function(*(x.clone() for x in case.inputs.values()))
+    with settings_put_back() as changed:
+        output = rule.function(*(x.clone() for x in case.inputs.values()))
+    if changed:
+        expected, got = f"{changed[0]} left alone", "a rule that sets it"
+        raise LawViolation("determinism", case, expected, got)
     if random_state() != before:
         expected, got = "the global random state left alone", "a rule that draws from it or sets it"
         raise LawViolation("determinism", case, expected, got)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel._checks import check_option
+from pseudolabel.testing._shared_state import settings_put_back
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, show
 from pseudolabel.testing.violation import LawViolation
@@ -95,7 +96,12 @@ class LabelingRule:
     def __call__(self, case: Case, **options: float) -> Answer:
         """The rule's answer to copies of the inputs, checked for its form."""
         inputs = [x.clone() for x in case.inputs.values()]
-        return self.read(self.function(*inputs, **options), case)
+        return self.read(self.ask(*inputs, **options), case)
+
+    def ask(self, *inputs: Tensor, **options: float) -> object:
+        """What the rule returns; settings that it changes are put back, for other laws' sake."""
+        with settings_put_back():
+            return self.function(*inputs, **options)
 
     @cached_property
     def compiled_rule(self) -> LabelingRule:

@@ -74,6 +74,22 @@ def test_the_same_seed_finds_the_same_case():
     assert found(3) == found(3)
 
 
+def test_a_violation_on_many_samples_is_searched_on_fewer():
+    def choosing_all_unless(bad):
+        return lambda probs: (probs.argmax(-1), torch.full((len(probs),), float(not bad(probs))))
+
+    def found(rule):
+        with pytest.raises(LawViolation, match="'quota'") as raised:
+            check_labeling_rule(
+                rule, kind="selection", laws=["quota"], count=lambda n, k: n, num_classes=1
+            )
+        return raised.value.case.num_samples
+
+    # Taken away one by one, samples would have to be taken away 20 at a time.
+    assert found(choosing_all_unless(lambda probs: len(probs) % 20 == 0)) == 20
+    assert found(choosing_all_unless(lambda probs: len(probs) > 50)) == 51
+
+
 def test_the_global_random_state_is_left_alone():
     def draws(features, labels):
         return torch.rand(len(labels)) > 2

@@ -17,8 +17,16 @@ from pseudolabel.testing import (
 )
 from pseudolabel.testing import laws as by_name
 from pseudolabel.testing._literal import literal_mask
+from pseudolabel.testing._shared_state import settings_put_back
 from pseudolabel.testing._ties import breaks_ties
-from pseudolabel.testing._trials import Domain, an_offset, at_the_edge, many_samples, two_thresholds
+from pseudolabel.testing._trials import (
+    Domain,
+    an_offset,
+    at_the_edge,
+    many_samples,
+    tied_samples,
+    two_thresholds,
+)
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged, show
 from pseudolabel.testing.strategies import cases
@@ -192,6 +200,29 @@ def test_chance_of_numpy_is_seen_too():
     assert lines[1] == "    the global random state left alone"
 
 
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda: torch.set_default_dtype(torch.float64), "torch's default dtype"),
+        (lambda: torch.set_grad_enabled(False), "whether torch records gradients"),
+        (lambda: torch.use_deterministic_algorithms(True), "whether torch is deterministic"),
+        (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "torch's number of threads"),
+        (lambda: np.seterr(all="raise"), "NumPy's answer to errors"),
+    ],
+)
+def test_settings_that_everybody_shares_are_seen_and_put_back(change, name):
+    def setting(probs):
+        change()
+        return probs.argmax(-1), torch.ones(len(probs))
+
+    with settings_put_back() as changed:
+        lines = said("determinism", SELECTED, setting, SELECTED)
+        report = examine_labeling_rule(setting, kind="selection", laws=["form", "determinism"])
+    assert lines == ["expected:", f"    {name} left alone", "got:", "    a rule that sets it"]
+    assert report.broken == ("determinism",)
+    assert not changed
+
+
 def test_another_answer_in_float64_is_seen():
     def finer(probs):
         low = probs.dtype == torch.float64
@@ -329,6 +360,23 @@ def test_ties_do_not_decide_how_many_are_chosen():
     assert not breaks_ties(SELECTED, one, two, backwards=False)
     three = two._replace(weights=one.weights.roll(-1))
     assert breaks_ties(SELECTED, one, three, backwards=False)
+
+
+def test_more_than_16_samples_may_be_equal_and_of_one_class():
+    def crowded(drawn):
+        counts = drawn[0].probs.unique(dim=0, return_counts=True)[1]
+        return counts.max() > 16 and len(drawn[0].probs.argmax(-1).unique()) > 1
+
+    rule = LabelingRule(function=len, kind="selection")
+    quick = settings(max_examples=300, derandomize=True, database=None)
+    find(tied_samples(rule, Domain({2: 1, 3: 1}, (2, 2), None)), crowded, settings=quick)
+    for size in (1, 5, 20):
+        drawn = find(
+            tied_samples(rule, Domain({2: 1}, (2, 2), size)),
+            lambda drawn, size=size: drawn[0].num_samples >= size,
+            settings=quick,
+        )
+        assert drawn[0].num_samples == size
 
 
 def test_some_of_many_samples_are_unlabelled():
