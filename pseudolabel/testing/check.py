@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -202,7 +203,7 @@ def find_domain(rule: LabelingRule) -> Domain:
                 break
             refused, error = size, error_here
         told = rule.num_classes is not None
-        if told and num_classes not in sizes and not isinstance(error, rule.refuses):
+        if told and num_classes not in sizes and not _is_refusal(rule, error):
             wanted = f"an answer for {num_classes} classes, as num_classes= says, or a refusal"
             raise LawViolation("form", None, wanted, f"{type(error).__name__}: {error}")
     if not sizes:
@@ -281,9 +282,9 @@ def _tried(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed
         except LawViolation as violation:
             smallest[:] = [min([violation, *smallest], key=_size)]
             raise
-        except rule.refuses:
-            reject()
         except Exception as error:
+            if _is_refusal(rule, error):
+                reject()
             said = f"{type(error).__name__}: {error}"
             raised = LawViolation(law.name, arguments[0], "an answer", said)
             smallest[:] = [min([raised, *smallest], key=_size)]
@@ -299,6 +300,19 @@ def _tried(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed
         return Finding(law.name, "broken", "", refused.stating(law.statement))
     outcome = "holds" if 2 * sum(decided) > len(decided) else "undecided"
     return Finding(law.name, outcome, cases=len(decided), undecided=decided.count(False))
+
+
+def _is_refusal(rule: LabelingRule, error: Exception | None) -> bool:
+    """Whether a `raise` declined the case, and not a call or an unpacking that went wrong."""
+    if not isinstance(error, rule.refuses):
+        return False
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return True
+    code, place = last.tb_frame.f_code.co_code, last.tb_lasti
+    return place < len(code) and dis.opname[code[place]] in ("RAISE_VARARGS", "RERAISE")
 
 
 def _size(violation: LawViolation) -> tuple[int, int]:

@@ -61,7 +61,7 @@ class LabelingRule:
         num_samples: Bounds of N; None finds out how many samples the rule needs.
         num_classes: Bounds of K, or one number; None finds out what the rule takes in 2 to 4.
         num_features: D, or its bounds.
-        refuses: Exceptions by which the rule may decline a case.
+        refuses: Exceptions that the rule may raise to decline a case.
     """
 
     function: Callable[..., Any]

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -158,6 +159,53 @@ def test_an_error_on_a_special_case_is_reported_with_the_case():
     with pytest.raises(LawViolation, match="RuntimeError") as raised:
         check_labeling_rule(rule, kind="mask", laws=["form"])
     assert raised.value.case.labels.tolist() == [-1]
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [
+        (lambda labels: max(labels[labels >= 0].tolist()), "ValueError: max()"),
+        (lambda labels: np.concatenate([[x] for x in labels.tolist() if x >= 0]), "ValueError"),
+        (lambda labels: labels[labels >= 0].tolist().index(0), "ValueError: 0 is not in list"),
+    ],
+    ids=["max", "concatenate", "index"],
+)
+def test_a_call_that_goes_wrong_is_no_refusal(fail, words):
+    def rule(features, labels):
+        fail(labels)
+        return always(features, labels)
+
+    with pytest.raises(LawViolation, match="'form'") as raised:
+        check_labeling_rule(rule, kind="mask", laws=["form"])
+    assert (raised.value.case.num_samples, raised.value.expected) == (1, "an answer")
+    assert raised.value.got.startswith(words)
+
+
+def test_an_unpacking_that_goes_wrong_is_no_refusal():
+    def with_one_axis_of_heads(probs):
+        if probs.ndim > 2:
+            _, _, _ = probs.shape
+        return probs.argmax(-1), torch.ones(probs.shape[:-1])
+
+    with pytest.raises(LawViolation, match="'heads'") as raised:
+        check_labeling_rule(with_one_axis_of_heads, kind="selection", laws=["heads"], heads=True)
+    assert raised.value.got == "ValueError: too many values to unpack (expected 3)"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_raised_is_a_refusal_raised_again_or_not(again):
+    def rule(features, labels):
+        with torch.no_grad():
+            if (labels < 0).any():
+                try:
+                    raise ValueError("labels: expected none of -1")
+                except ValueError:
+                    if again:
+                        raise
+                    raise ValueError("no") from None
+        return always(features, labels)
+
+    check_labeling_rule(rule, kind="mask", laws=["form"])
 
 
 def test_a_rule_that_refuses_all_but_plain_cases_is_reported():
