@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--survivors", action="store_true", help="run the survivors once more")
+    parser.add_argument("--only", nargs="*", default=["pseudolabel/"], help="files that begin so")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after as long")
     parser.add_argument("--test-seconds", type=float, default=20, help="of tests for one mutant")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "mutants")
@@ -195,7 +196,12 @@ def main() -> None:
     _suite.copy_repository(ROOT, judge.copy)
     for file in _suite.test_files(judge.copy):
         judge.lines.measure(file)
-    sources = dict(all_mutants(judge.copy, _suite.PACKAGE))
+    only = tuple(options.only)
+    sources = {
+        mutant: source
+        for mutant, source in all_mutants(judge.copy, _suite.PACKAGE)
+        if mutant.file.startswith(only)
+    }
     sample = drawn(list(sources), options.sample, options.seed)
     for place, mutant in enumerate(sample):
         known = judge.outcomes.get(mutant.key)
@@ -210,7 +216,7 @@ def main() -> None:
         "command": "python benchmarks/mutation.py",
         "operators": f"mutmut {importlib.metadata.version('mutmut')}",
         "examples_per_property": _suite.FULL,
-        **{name: getattr(options, name) for name in ("sample", "seed", "test_seconds")},
+        **{name: getattr(options, name) for name in ("sample", "seed", "only", "test_seconds")},
     }
     write_result(options.out, settings, summary(judge, list(sources), sample))
 

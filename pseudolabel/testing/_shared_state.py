@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "whether torch records gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "whether torch is deterministic": (
+    "torch.get_default_dtype()": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch.is_grad_enabled()": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch.are_deterministic_algorithms_enabled()": (
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     ),
-    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "NumPy's answer to errors": (np.geterr, lambda kept: np.seterr(**kept)),
+    "torch.get_num_threads()": (torch.get_num_threads, torch.set_num_threads),
+    "numpy.geterr()": (np.geterr, lambda kept: np.seterr(**kept)),
 }
 
 

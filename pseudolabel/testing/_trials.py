@@ -5,96 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import floor, log2
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from pseudolabel.testing._domain import Domain
 from pseudolabel.testing._literal import needed_votes
-from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES
+from pseudolabel.testing._samples import (
+    ALL,
+    CLEAR,
+    PLAIN,
+    TIED,
+    TWINS,
+    Styles,
+    crowds,
+    few_cases,
+    wide_cases,
+)
 from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import LabelingRule
-from pseudolabel.testing.strategies import cases
 
 _FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1, 1e3, 1e-3)
-_WIDE = 600  # samples: more than a byte counts, more than most rules take at a time
 _CROWD = 80
-
-
-class Domain(NamedTuple):
-    """What a rule can be asked.
-
-    Attributes:
-        sizes: For every K, the smallest N.
-        num_features: The bounds of D.
-        largest: The largest N, if there is one.
-    """
-
-    sizes: dict[int, int]
-    num_features: tuple[int, int]
-    largest: int | None
+_WIDE = 600  # samples: more than a byte counts, more than most rules take at a time
 
 
 Arguments = Callable[[LabelingRule, Domain], st.SearchStrategy[tuple[Any, ...]]]
 
 
-class Styles(NamedTuple):
-    """What features and probabilities a law is tried on."""
-
-    features: Sequence[str] = FEATURE_STYLES
-    probs: Sequence[str] = PROB_STYLES
-    mixed: bool = False
-
-
-ALL = Styles()
-TIED = Styles(("decimals", "duplicates", "grid"), (*PROB_STYLES[:5],))
-# Duplicates, which masks take for the sample itself.
-TWINS = TIED._replace(features=("decimals", "duplicates", "duplicates", "grid"))
-# Ties are rare here: where the answer hangs on one, laws about clear numbers learn nothing.
-CLEAR = Styles(
-    ("decimals", "clustered", "decimals", "low_rank", "norms"), ("weights", "imbalanced"), True
-)
-PLAIN = Styles(("decimals", "grid", "clustered", "low_rank"), ("weights",), True)
-
-
-def _cases(
-    rule: LabelingRule,
-    domain: Domain,
-    styles: Styles = ALL,
-    *,
-    extra: int | None = None,
-    heads: tuple[int, ...] = (),
-) -> st.SearchStrategy[Case]:
-    if extra is None:  # of few more than k samples nearly all are neighbours of each other
-        extra = 10 + 2 * min(rule.k or 0, 20) * styles.mixed
-    return cases(
-        rule.kind,
-        domain.sizes,
-        num_features=domain.num_features,
-        largest=domain.largest,
-        extra=extra,
-        heads=heads,
-        feature_styles=styles.features,
-        prob_styles=styles.probs,
-        mixed=styles.mixed,
-    )
-
-
 def case_alone(styles: Styles = ALL) -> Arguments:
     """A case and nothing else."""
-    return lambda rule, domain: st.tuples(_cases(rule, domain, styles))
+    return lambda rule, domain: st.tuples(few_cases(rule, domain, styles))
 
 
 def case_with(
-    draws: Callable[[st.DrawFn, LabelingRule, Case], tuple[Any, ...]], styles: Styles = ALL
+    draws: Callable[[st.DrawFn, LabelingRule, Case], tuple[Any, ...]],
+    styles: Styles = ALL,
+    *,
+    most: int = 0,
 ) -> Arguments:
-    """A case, and what is drawn to go with it."""
+    """A case, and what is drawn to go with it; some cases of up to ``most`` samples."""
 
     def arguments(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+        few = few_cases(rule, domain, styles)
+        sizes = few | few | wide_cases(rule, domain, most) if most else few
+
         @st.composite
         def drawn(draw: st.DrawFn) -> tuple[Any, ...]:
-            case = draw(_cases(rule, domain, styles))
+            case = draw(sizes)
             return (case, *draws(draw, rule, case))
 
         return drawn()
@@ -103,7 +63,7 @@ def case_with(
 
 
 def two_cases(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
-    return st.tuples(_cases(rule, domain, TIED), _cases(rule, domain, TIED))
+    return st.tuples(few_cases(rule, domain, TIED), few_cases(rule, domain, TIED))
 
 
 def other_names(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[int]]:
@@ -170,8 +130,11 @@ def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[flo
     return smaller, larger
 
 
-def a_dtype(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[torch.dtype]:
-    return (draw(st.sampled_from(list(rule.dtypes))),)
+def another_dtype(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    """A case and a dtype; without features also copies of a few samples, for what is counted."""
+    few = few_cases(rule, domain, PLAIN)
+    some = few | few | crowds(rule, domain, _WIDE, PLAIN) if rule.metric is None else few
+    return st.tuples(some, st.sampled_from(list(rule.dtypes)))
 
 
 def samples_in_another_order(
@@ -181,12 +144,12 @@ def samples_in_another_order(
 
     @st.composite
     def few(draw: st.DrawFn) -> tuple[Case, list[int]]:
-        case = draw(_cases(rule, domain, CLEAR))
+        case = draw(few_cases(rule, domain, CLEAR))
         return case, _other_order(draw, range(case.num_samples))
 
     @st.composite
     def many(draw: st.DrawFn) -> tuple[Case, list[int]]:
-        case = draw(_wide_cases(rule, domain, _WIDE))
+        case = draw(wide_cases(rule, domain, _WIDE))
         order = np.random.default_rng(draw(st.integers(0, 99))).permutation(case.num_samples)
         return case, order.tolist()
 
@@ -195,62 +158,22 @@ def samples_in_another_order(
 
 def many_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Few samples, or up to 600, where counts have digits that can be rounded wrongly."""
-    wide = _wide_cases(rule, domain, _WIDE, shares=(300, 100, 50, 20))
-    return st.tuples(_cases(rule, domain) | wide | wide)
-
-
-@st.composite
-def _wide_cases(
-    draw: st.DrawFn, rule: LabelingRule, domain: Domain, most: int, shares: Sequence[int] = ()
-) -> Case:
-    """Up to ``most`` samples from a normal distribution; often one of ``shares`` for each class.
-
-    No fewer and no more, though, than the rule takes.
-    """
-    num_classes = draw(st.sampled_from(sorted(domain.sizes)))
-    least = domain.sizes[num_classes]
-    sizes = st.integers(1, most)
-    if shares:
-        sizes |= st.sampled_from(shares).map(lambda n: n * num_classes)
-    largest = most if domain.largest is None else min(most, domain.largest)
-    size = max(least, min(largest, draw(sizes)))
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    rows = torch.from_numpy(rng.normal(size=(size, domain.num_features[1]))).float()
-    # Drawn to one class, so that bounds are reached and classes run short.
-    logits = rng.normal(size=(size, num_classes)) * 2 + np.arange(num_classes)[::-1]
-    # Of labels that follow the rows a mask keeps some, and leaves some out.
-    labels = (rows[:, 0] > 0).long() % num_classes
-    labels[torch.from_numpy(rng.random(size) < 1 / 8)] = -1
-    return Case(
-        num_classes,
-        features=None if rule.kind == "selection" else rows,
-        probs=None if rule.kind == "mask" else torch.from_numpy(logits).softmax(-1).float(),
-        labels=labels if rule.kind == "mask" else None,
-    )
+    wide = wide_cases(rule, domain, _WIDE, shares=(300, 100, 50, 20))
+    return st.tuples(few_cases(rule, domain) | wide | wide)
 
 
 def tied_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Few samples, or more than 16: of fewer, a sort that is not stable keeps equals in order."""
     # Where nothing else ties, it shows who was taken.
     plain = Styles(("decimals",), ("ties", "one_hot", "ties"))
-    few, many = _cases(rule, domain, TIED), _cases(rule, domain, TIED, extra=24)
-    crowd = _crowds(rule, domain)
-    return st.tuples(few | many | _cases(rule, domain, plain, extra=24) | crowd | crowd)
-
-
-@st.composite
-def _crowds(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
-    """A few samples again and again, so that more than 16 of one class are equal."""
-    case: Case = draw(_cases(rule, domain, TIED, extra=2))
-    largest = _CROWD if domain.largest is None else min(_CROWD, domain.largest)
-    size = draw(st.integers(case.num_samples, max(case.num_samples, largest)))
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    return case.shuffled(rng.integers(case.num_samples, size=size).tolist())
+    few, many = few_cases(rule, domain, TIED), few_cases(rule, domain, TIED, extra=24)
+    crowd = crowds(rule, domain, _CROWD)
+    return st.tuples(few | many | few_cases(rule, domain, plain, extra=24) | crowd | crowd)
 
 
 def case_with_heads(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
-    shapes = st.sampled_from([(2,), (3,), (1, 2)])
-    return st.tuples(shapes.flatmap(lambda heads: _cases(rule, domain, CLEAR, heads=heads)))
+    shapes = st.sampled_from([(2,), (3,), (1,), (1, 2)])
+    return st.tuples(shapes.flatmap(lambda heads: few_cases(rule, domain, CLEAR, heads=heads)))
 
 
 def one_shape(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -258,15 +181,18 @@ def one_shape(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any
     num_classes = min(domain.sizes)
     size = domain.sizes[num_classes] + (4 if domain.largest is None else 0)
     one = Domain({num_classes: size}, (domain.num_features[1],) * 2, size)
-    return st.tuples(_cases(rule, one, CLEAR, extra=0))
+    return st.tuples(few_cases(rule, one, CLEAR, extra=0))
 
 
 def at_the_edge(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Votes or probabilities that lie exactly at the threshold, and next to it."""
     edge = _even_votes(rule, domain) if rule.kind == "mask" else _even_probs(rule, domain)
-    twins, plain = _cases(rule, domain, TWINS), _cases(rule, domain) | _cases(rule, domain, CLEAR)
-    wide = _wide_cases(rule, domain, _WIDE)
-    return st.tuples(edge | edge | twins | twins | plain | wide)
+    twins, plain = (
+        few_cases(rule, domain, TWINS),
+        few_cases(rule, domain) | few_cases(rule, domain, CLEAR),
+    )
+    wide, crowd = wide_cases(rule, domain, _WIDE // 2), crowds(rule, domain, _CROWD)
+    return st.tuples(edge | edge | twins | twins | plain | wide | crowd)
 
 
 @st.composite
@@ -274,7 +200,7 @@ def _even_votes(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
     """As few samples as can be: then all are neighbours, and class 0 casts the votes we choose."""
     assert rule.k is not None
     assert rule.threshold is not None
-    case: Case = draw(_cases(rule, domain, PLAIN, extra=0))
+    case: Case = draw(few_cases(rule, domain, PLAIN, extra=0))
     votes = needed_votes(rule.k, rule.threshold, rule.strict) + draw(st.sampled_from([0, -1, -2]))
     members = votes if rule.include_self else votes + 1
     labels = [0 if i < members else 1 for i in range(case.num_samples)]
@@ -284,7 +210,7 @@ def _even_votes(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
 @st.composite
 def _even_probs(draw: st.DrawFn, rule: LabelingRule, domain: Domain) -> Case:
     assert rule.threshold is not None
-    case: Case = draw(_cases(rule, domain))
+    case: Case = draw(few_cases(rule, domain))
     assert case.probs is not None
     probs = case.probs.clone()
     for sample in range(case.num_samples):

@@ -9,7 +9,8 @@ import torch
 
 from pseudolabel.testing import _trials as trials
 from pseudolabel.testing import laws
-from pseudolabel.testing._trials import CLEAR, PLAIN, Arguments, case_alone, case_with
+from pseudolabel.testing._samples import CLEAR, PLAIN
+from pseudolabel.testing._trials import Arguments, case_alone, case_with
 from pseudolabel.testing.rules import LabelingRule
 
 
@@ -113,14 +114,14 @@ _BOOK = (
         "scale",
         laws.scale,
         _metric("cosine", "euclidean", "dot"),
-        case_with(trials.row_factors, CLEAR),
+        case_with(trials.row_factors, CLEAR, most=150),
         2,
     ),
     Law(
         "rotation",
         laws.rotation,
         _metric("cosine", "euclidean", "dot"),
-        case_with(trials.a_turn, CLEAR),
+        case_with(trials.a_turn, CLEAR, most=150),
         1.5,
     ),
     Law(
@@ -139,7 +140,7 @@ _BOOK = (
     Law("ignored", laws.ignored, _only("mask"), case_alone()),
     Law("literal", laws.literal, _literal, trials.at_the_edge, 3),
     Law("reference", laws.reference, _told("reference"), case_alone()),
-    Law("dtypes", laws.dtypes, _told("dtypes"), case_with(trials.a_dtype, PLAIN), 2),
+    Law("dtypes", laws.dtypes, _told("dtypes"), trials.another_dtype, 2),
     Law("layout", laws.layout, _always, case_alone(CLEAR)),
     Law("compiled", laws.compiled, _told("compiled"), trials.one_shape, effort=0.1),
     Law("devices", laws.devices, _cuda, case_alone(PLAIN)),

@@ -93,8 +93,16 @@ class Case:
         return replace(
             self,
             features=_moved_rows(self.features, metric, rng, sign * size, keep_ties),
-            probs=_moved_probs(self.probs, rng, sign, size, keep_ties),
+            probs=_moved_probs(self.probs, rng, sign * size, keep_ties),
         )
+
+    def without_copies(self) -> Case:
+        """The first of equal samples alone."""
+        rows = torch.cat([x.reshape(self.num_samples, -1) for x in self.inputs.values()], -1)
+        first: dict[tuple[float, ...], int] = {}
+        for sample, row in enumerate(rows.tolist()):
+            first.setdefault(tuple(row), sample)
+        return self.shuffled(list(first.values()))
 
     def parted(self) -> Case:
         """The case with equal features moved a little apart where the probabilities differ."""
@@ -222,12 +230,13 @@ def _moved_rows(
 
 
 def _moved_probs(
-    probs: Tensor | None, rng: np.random.Generator, sign: int, size: float, keep_ties: bool
+    probs: Tensor | None, rng: np.random.Generator, size: float, keep_ties: bool
 ) -> Tensor | None:
     """Probabilities moved, after those next to 0 and 1 are drawn in so that they can move too.
 
     Rows that sum to 1 keep their sum, so that the two signs move every entry to either side. With
-    ``keep_ties`` they move by a share of themselves: what is equal, or 0, stays so.
+    ``keep_ties`` they move by a share of themselves: what is equal, or 0, stays so, and so does
+    1/2 of two classes: some rules look at one of them alone.
     """
     if probs is None:
         return None
@@ -235,10 +244,12 @@ def _moved_probs(
     noise: Tensor = torch.from_numpy(rng.uniform(-1, 1, probs.shape))
     if keep_ties:
         noise = noise.flatten()[torch.unique(probs, return_inverse=True)[1]]
-        return (wide * (1 - size + sign * size * noise)).to(probs.dtype)
+        moved = wide * (1 - abs(size) + size * noise)
+        halves = (wide == 0.5) & (probs.shape[-1] == 2)
+        return torch.where(halves, wide, moved).to(probs.dtype)
     sums_to_1 = ((wide.sum(-1) - 1).abs() < 1e-3).all()
-    wide = wide.clamp(2 * size, 1 - 2 * size)
+    wide = wide.clamp(2 * abs(size), 1 - 2 * abs(size))
     if sums_to_1 and probs.shape[-1] > 1:
         wide = wide / wide.sum(-1, keepdim=True)
         noise = noise - noise.mean(-1, keepdim=True)
-    return (wide + sign * size * noise).clamp(0, 1).to(probs.dtype)
+    return (wide + size * noise).clamp(0, 1).to(probs.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -13,15 +12,13 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from pseudolabel.testing._trials import Domain
+from pseudolabel.testing._domain import Domain, find_domain
 from pseudolabel.testing.book import LAWS, Law
-from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import Kind, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
 _SHRINKS = 500  # cases tried after the first violation, to make it smaller
 _SMALL = 12  # samples that nobody minds reading
-_SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 101, 128, 201, 256)
 
 
 class Finding(NamedTuple):
@@ -178,60 +175,6 @@ def examine_labeling_rule(
     return LawReport(tuple(findings))
 
 
-def find_domain(rule: LabelingRule) -> Domain:
-    """How many samples the rule needs for every number of classes, by asking it plain questions."""
-    bounds = (2, 4) if rule.num_classes is None else rule.num_classes
-    low, high = (bounds, bounds) if isinstance(bounds, int) else bounds
-    dims = rule.num_features
-    dims = (dims, dims) if isinstance(dims, int) else dims
-    least, largest = (1, None) if rule.num_samples is None else rule.num_samples
-    if rule.kind == "mask" and rule.k is not None:
-        least = max(least, rule.k if rule.include_self else rule.k + 1)
-    sizes: dict[int, int] = {}
-    error: Exception | None = None
-    for num_classes in range(low, high + 1):
-        grid = [least, *(n for n in _SIZES if n > least)] if rule.num_samples is None else [least]
-        refused = least - 1
-        for size in grid:
-            error_here = _asked(rule, size, num_classes, dims[1])
-            if error_here is None:
-                for smaller in range(refused + 1, size):
-                    if _asked(rule, smaller, num_classes, dims[1]) is None:
-                        size = smaller
-                        break
-                sizes[num_classes] = size
-                break
-            refused, error = size, error_here
-        told = rule.num_classes is not None
-        if told and num_classes not in sizes and not _is_refusal(rule, error):
-            wanted = f"an answer for {num_classes} classes, as num_classes= says, or a refusal"
-            raise LawViolation("form", None, wanted, f"{type(error).__name__}: {error}")
-    if not sizes:
-        said = f"{type(error).__name__}: {error}"
-        raise LawViolation("form", None, "an answer to at least one plain case", said)
-    return Domain(sizes, dims, largest)
-
-
-def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> Exception | None:
-    """What the rule raises on a case without anything special about it."""
-    generator = torch.Generator().manual_seed(num_samples)
-    features = torch.randn(num_samples, dim, generator=generator)
-    probs = torch.randn(num_samples, num_classes, generator=generator).mul(2).softmax(-1)
-    labels = torch.arange(num_samples) % num_classes
-    inputs = {
-        "labels": {"features": features, "probs": probs},
-        "mask": {"features": features, "labels": labels},
-        "selection": {"probs": probs},
-    }[rule.kind]
-    try:
-        rule(Case(num_classes, **inputs))
-    except LawViolation:
-        return None
-    except Exception as error:
-        return error
-    return None
-
-
 def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int) -> Finding:
     """A violation on a small case, or none.
 
@@ -241,7 +184,7 @@ def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, see
     finding = _tried(law, rule, domain, max_examples, seed)
     most = _samples(finding) // 2
     sizes = {k: least for k, least in domain.sizes.items() if least <= most}
-    if 2 * most <= _SMALL or not sizes:
+    if _samples(finding) <= _SMALL or not sizes:
         return finding
     few = domain._replace(sizes=sizes, largest=most)
     smaller = _search(law, rule, few, max_examples, seed)
@@ -283,7 +226,7 @@ def _tried(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed
             smallest[:] = [min([violation, *smallest], key=_size)]
             raise
         except Exception as error:
-            if _is_refusal(rule, error):
+            if rule.declines_by(error):
                 reject()
             said = f"{type(error).__name__}: {error}"
             raised = LawViolation(law.name, arguments[0], "an answer", said)
@@ -300,19 +243,6 @@ def _tried(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed
         return Finding(law.name, "broken", "", refused.stating(law.statement))
     outcome = "holds" if 2 * sum(decided) > len(decided) else "undecided"
     return Finding(law.name, outcome, cases=len(decided), undecided=decided.count(False))
-
-
-def _is_refusal(rule: LabelingRule, error: Exception | None) -> bool:
-    """Whether a `raise` declined the case, and not a call or an unpacking that went wrong."""
-    if not isinstance(error, rule.refuses):
-        return False
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None:
-        return True
-    code, place = last.tb_frame.f_code.co_code, last.tb_lasti
-    return place < len(code) and dis.opname[code[place]] in ("RAISE_VARARGS", "RERAISE")
 
 
 def _size(violation: LawViolation) -> tuple[int, int]:

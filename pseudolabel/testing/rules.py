@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -102,6 +103,18 @@ class LabelingRule:
         """What the rule returns; settings that it changes are put back, for other laws' sake."""
         with settings_put_back():
             return self.function(*inputs, **options)
+
+    def declines_by(self, error: Exception | None) -> bool:
+        """Whether a `raise` declined the case, and not a call or an unpacking that went wrong."""
+        if not isinstance(error, self.refuses):
+            return False
+        last = error.__traceback__
+        while last is not None and last.tb_next is not None:
+            last = last.tb_next
+        if last is None:
+            return True
+        code, place = last.tb_frame.f_code.co_code, last.tb_lasti
+        return place < len(code) and dis.opname[code[place]] in ("RAISE_VARARGS", "RERAISE")
 
     @cached_property
     def compiled_rule(self) -> LabelingRule:

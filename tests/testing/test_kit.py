@@ -480,8 +480,11 @@ def test_classes_with_the_same_best_samples_are_twins():
     def later(features, probs):  # the later twin takes what the first one might
         return torch.tensor([2, 1, 0, 1]) if len(probs) == 4 else probs.argmax(-1)
 
-    rule, names = LabelingRule(function=later, kind="labels"), [2, 1, 0]
+    names = [2, 1, 0]
+    rule = LabelingRule(function=later, kind="labels", metric="cosine")
     assert LAWS["class_permutation"].check(rule, case, names) is False
+    with pytest.raises(LawViolation):  # who serves a class first without prototypes, serves it so
+        LAWS["class_permutation"].check(replace(rule, metric=None), case, names)
 
 
 def test_distances_that_cancel_are_found_far_from_zero():

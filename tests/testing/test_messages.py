@@ -16,11 +16,11 @@ from pseudolabel.testing import (
     probabilities,
 )
 from pseudolabel.testing import laws as by_name
+from pseudolabel.testing._domain import Domain
 from pseudolabel.testing._literal import literal_mask
 from pseudolabel.testing._shared_state import settings_put_back
 from pseudolabel.testing._ties import breaks_ties
 from pseudolabel.testing._trials import (
-    Domain,
     an_offset,
     at_the_edge,
     many_samples,
@@ -203,11 +203,14 @@ def test_chance_of_numpy_is_seen_too():
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (lambda: torch.set_default_dtype(torch.float64), "torch's default dtype"),
-        (lambda: torch.set_grad_enabled(False), "whether torch records gradients"),
-        (lambda: torch.use_deterministic_algorithms(True), "whether torch is deterministic"),
-        (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "torch's number of threads"),
-        (lambda: np.seterr(all="raise"), "NumPy's answer to errors"),
+        (lambda: torch.set_default_dtype(torch.float64), "torch.get_default_dtype()"),
+        (lambda: torch.set_grad_enabled(False), "torch.is_grad_enabled()"),
+        (
+            lambda: torch.use_deterministic_algorithms(True),
+            "torch.are_deterministic_algorithms_enabled()",
+        ),
+        (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "torch.get_num_threads()"),
+        (lambda: np.seterr(all="raise"), "numpy.geterr()"),
     ],
 )
 def test_settings_that_everybody_shares_are_seen_and_put_back(change, name):
@@ -218,7 +221,8 @@ def test_settings_that_everybody_shares_are_seen_and_put_back(change, name):
     with settings_put_back() as changed:
         lines = said("determinism", SELECTED, setting, SELECTED)
         report = examine_labeling_rule(setting, kind="selection", laws=["form", "determinism"])
-    assert lines == ["expected:", f"    {name} left alone", "got:", "    a rule that sets it"]
+    expected = "    the settings of torch and NumPy left alone"
+    assert lines == ["expected:", expected, "got:", f"    another {name}"]
     assert report.broken == ("determinism",)
     assert not changed
 
@@ -410,7 +414,7 @@ def test_offsets_are_as_long_as_the_shortest_row_or_some_hundred_times(length):
 @settings(max_examples=20)
 @given(many_samples(LabelingRule(function=len, kind="selection"), Domain({200: 1}, (2, 2), None)))
 def test_shares_of_many_classes_make_no_large_case(drawn):
-    assert drawn[0].num_samples <= 400
+    assert drawn[0].num_samples <= 600
 
 
 @given(probabilities(4, 1, styles=["near_ties"]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pseudolabel.testing import features, labels, probabilities
 from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES, feature_decoder
-from pseudolabel.testing._trials import ALL, CLEAR, PLAIN, TIED, TWINS
+from pseudolabel.testing._samples import ALL, CLEAR, PLAIN, TIED, TWINS
 
 QUICK = settings(max_examples=300, derandomize=True, database=None)
 
