@@ -93,14 +93,15 @@ def wide_cases(
 def crowds(
     draw: st.DrawFn, rule: LabelingRule, domain: Domain, most: int, styles: Styles = TIED
 ) -> Case:
-    """A few samples again and again, so that more than 16 of one class are equal.
+    """A few samples again and again, often ``most`` of them: many of one class are equal.
 
     Of a mask the labels are drawn anew: they tell which of equal neighbours were taken.
     """
-    case: Case = draw(few_cases(rule, domain, styles, extra=2))
+    few = few_cases(rule, domain, styles, extra=0) | few_cases(rule, domain, styles, extra=2)
+    case: Case = draw(few)
     largest = most if domain.largest is None else min(most, domain.largest)
     most = max(case.num_samples, largest)
-    size = draw(st.integers(case.num_samples, most) | st.just(most))
+    size = draw(st.integers(case.num_samples, most) | st.just(most) | st.just(most))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     crowd = case.shuffled(rng.integers(case.num_samples, size=size).tolist())
     if rule.kind == "mask":

@@ -133,7 +133,7 @@ def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[flo
 def another_dtype(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """A case and a dtype; without features also copies of a few samples, for what is counted."""
     few = few_cases(rule, domain, PLAIN)
-    some = few | few | crowds(rule, domain, _WIDE, PLAIN) if rule.metric is None else few
+    some = few | crowds(rule, domain, _WIDE, PLAIN) if rule.metric is None else few
     return st.tuples(some, st.sampled_from(list(rule.dtypes)))
 
 

@@ -180,7 +180,11 @@ def show(x: object) -> str:
 
 
 def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_ties: bool) -> bool:
-    """Under the Euclidean metric rows differ; otherwise they point in different directions."""
+    """Under the Euclidean metric rows differ; otherwise they lie on different lines.
+
+    A prototype of opposite rows lies on their line, too: its cosine with them, 1 or -1, stands still
+    when they move a little, and rounding decides between two.
+    """
     rows = features.detach().cpu().double()
     if keep_ties:
         rows = torch.unique(rows, dim=0)
@@ -193,6 +197,8 @@ def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_t
             return False
         rows, scale = rows[some] / lengths[some, None], torch.ones(1, dtype=torch.float64)
     apart = (rows.unsqueeze(1) - rows).norm(dim=-1)
+    if metric != "euclidean":
+        apart = torch.minimum(apart, (rows.unsqueeze(1) + rows).norm(dim=-1))
     return not (apart <= size * scale).fill_diagonal_(False).any()
 
 

@@ -192,6 +192,16 @@ def test_an_unpacking_that_goes_wrong_is_no_refusal():
     assert raised.value.got == "ValueError: too many values to unpack (expected 3)"
 
 
+def test_a_single_head_is_a_head_too():
+    def without_its_only_head(probs):
+        probs = probs.squeeze(0) if probs.ndim == 3 else probs
+        return probs.argmax(-1), torch.ones(probs.shape[:-1])
+
+    with pytest.raises(LawViolation, match="the targets of shape") as raised:
+        check_labeling_rule(without_its_only_head, kind="selection", laws=["heads"], heads=True)
+    assert raised.value.case.probs.shape[0] == 1
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_what_is_raised_is_a_refusal_raised_again_or_not(again):
     def rule(features, labels):

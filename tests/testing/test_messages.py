@@ -304,12 +304,13 @@ def test_nudging_moves_by_a_trace_in_order(backwards):
     assert ((moved - 0.5).abs() < 1e-4).all()
 
 
-def test_rows_are_distinct_if_they_point_apart():
+def test_rows_are_distinct_on_different_lines():
     def case(*rows):
         return Case(2, features=torch.tensor(rows), labels=torch.zeros(len(rows)).long())
 
+    assert not case([1.0, 2.0], [-1.0, -2.0]).is_distinct("cosine", 1e-3)
+    assert case([1.0, 2.0], [-1.0, -2.0]).is_distinct("euclidean", 1e-3)
     for metric in ("cosine", "euclidean"):
-        assert case([1.0, 2.0], [-1.0, -2.0]).is_distinct(metric, 1e-3)
         assert not case([1.0, 2.0], [1.0, 2.0]).is_distinct(metric, 1e-3)
         assert case([1.0, 2.0], [1.0, 2.0]).is_distinct(metric, 1e-3, keep_ties=True)
     assert not case([1.0, 2.0], [2.0, 4.0]).is_distinct("cosine", 1e-3)

@@ -451,6 +451,31 @@ def balanced_by_sinkhorn(features, probs):
     return shares.argmax(-1)
 
 
+def one_each_in_index_order(features, probs):
+    """Whom two classes want, the first one gets."""
+    labels = torch.full((len(probs),), -1)
+    for c in range(probs.shape[-1]):
+        free = labels < 0
+        if free.any():
+            labels[torch.where(free, probs[:, c], -1.0).argmax()] = c
+    return labels
+
+
+def ranked_in_half_precision(features, probs):
+    """Ranks that are added up in the dtype of the probabilities: bfloat16 counts to 256."""
+    order = probs.sort(dim=0, descending=True, stable=True).indices
+    ranks = torch.zeros_like(probs[0]).repeat(len(probs), 1)
+    for i in range(1, len(probs)):
+        ranks[i] = ranks[i - 1] + 1
+    hot = torch.zeros(probs.shape, dtype=torch.bool)
+    return hot.scatter(0, order, ranks < len(probs) // 2)
+
+
+def relative_to_chunks(features, probs):
+    """Classes count less where they are common, chunk by chunk."""
+    return torch.cat([(some / some.mean(0)).argmax(-1) for some in probs.split(500)])
+
+
 def voted(features, probs, *, k=5):
     """What most of k samples are, itself among them; without a winner it stays unlabelled."""
     near = neighbours(features, k, metric="euclidean", include_self=True)
@@ -574,6 +599,30 @@ LABELLINGS = [
         ("ties",),
     ),
     Entry("index order", in_index_order, "labels", ("class_permutation",)),
+    Entry(
+        "one place each, in index order",
+        one_each_in_index_order,
+        "labels",
+        ("class_permutation",),
+        {"at_most": 1, "exclusive": True, "ties": "any"},
+    ),
+    Entry(
+        "ranks in half precision",
+        ranked_in_half_precision,
+        "labels",
+        ("dtypes",),
+        {"at_most": lambda n, k: n // 2},
+        600,
+    ),
+    Entry("chunks of 500", relative_to_chunks, "labels", ("sample_permutation",), samples=600),
+    Entry(
+        "features in half precision",
+        lambda features, probs: nearest_soft_mean(features.bfloat16(), probs),
+        "labels",
+        ("scale", "rotation"),
+        {"metric": "cosine"},
+        150,
+    ),
     Entry(
         "first rows for the most confident",
         first_rows_make_the_centre,
@@ -712,6 +761,10 @@ def last_of_equal_classes(probs):
     return targets, (probs.amax(-1) >= 0.5).float()
 
 
+def second_of_two_from_one_half(probs):
+    return (probs[:, -1] >= 0.5).long(), torch.ones(len(probs))
+
+
 FIXED = {"threshold": 0.9, "strict": False, "per_sample": True}
 SELECTIONS = [
     Entry("fixed", fixed, "selection", (), {**FIXED, "threshold_argument": "threshold"}),
@@ -757,6 +810,13 @@ SELECTIONS = [
     Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
     Entry("the batch decides", above_the_mean, "selection", ("per_sample",), {"per_sample": True}),
     Entry("last of equal classes", last_of_equal_classes, "selection", ("ties",)),
+    Entry(
+        "a cut at one half",
+        second_of_two_from_one_half,
+        "selection",
+        ("ties",),
+        {"num_classes": 2},
+    ),
     Entry("one too many", partial(best_per_class, most=3), "selection", ("quota",), {"at_most": 2}),
     Entry("weights above 1", lambda p: (p.argmax(-1), 2 * p.amax(-1)), "selection", ("form",)),
     Entry(
