@@ -182,7 +182,7 @@ def show(x: object) -> str:
 def _rows_are_distinct(features: Tensor, metric: str | None, size: float, keep_ties: bool) -> bool:
     """Under the Euclidean metric rows differ; otherwise they lie on different lines.
 
-    A prototype of opposite rows lies on their line, too: its cosine with them, 1 or -1, stands still
+    A prototype of opposite rows is on their line, too: its cosine with them, 1 or -1, stands still
     when they move a little, and rounding decides between two.
     """
     rows = features.detach().cpu().double()
