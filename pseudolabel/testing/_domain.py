@@ -61,8 +61,8 @@ def find_domain(rule: LabelingRule) -> Domain:
     return Domain(sizes, dims, largest)
 
 
-def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> Exception | None:
-    """What the rule raises on a case without anything special about it."""
+def plain_case(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> Case:
+    """A case without anything special about it."""
     generator = torch.Generator().manual_seed(num_samples)
     features = torch.randn(num_samples, dim, generator=generator)
     probs = torch.randn(num_samples, num_classes, generator=generator).mul(2).softmax(-1)
@@ -72,8 +72,13 @@ def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> 
         "mask": {"features": features, "labels": labels},
         "selection": {"probs": probs},
     }[rule.kind]
+    return Case(num_classes, **inputs)
+
+
+def _asked(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> Exception | None:
+    """What the rule raises on a plain case."""
     try:
-        rule(Case(num_classes, **inputs))
+        rule(plain_case(rule, num_samples, num_classes, dim))
     except LawViolation:
         return None
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -12,8 +12,11 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from pseudolabel.testing._domain import Domain, find_domain
+from pseudolabel.testing._comparing import difference
+from pseudolabel.testing._domain import Domain, find_domain, plain_case
+from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.book import LAWS, Law
+from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import Kind, LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
@@ -162,6 +165,7 @@ def examine_labeling_rule(
     findings: list[Finding] = []
     with _undisturbed():
         domain = find_domain(tested)
+        asked_first = _answered(tested, domain)
         for name in chosen:
             why = "left out" if name in set(skip) else LAWS[name].reason(tested)
             if why is not None:
@@ -170,9 +174,36 @@ def examine_labeling_rule(
                 findings.append(Finding(name, "not promised", why))
                 continue
             findings.append(_search(LAWS[name], tested, domain, max_examples, seed))
+            if name == "determinism" and findings[-1].violation is None:
+                findings[-1] = _asked_again(findings[-1], tested, asked_first)
             if findings[-1].violation is not None and first:
                 break
     return LawReport(tuple(findings))
+
+
+def _answered(rule: LabelingRule, domain: Domain) -> tuple[Case, Answer] | None:
+    """A plain case, and what the rule answers before it is asked anything else, if it does."""
+    num_classes, least = max(domain.sizes.items())
+    most = least + 30 if domain.largest is None else domain.largest
+    case = plain_case(rule, min(least + 30, most), num_classes, domain.num_features[1])
+    with suppress(Exception):
+        return case, rule(case)
+    return None
+
+
+def _asked_again(
+    finding: Finding, rule: LabelingRule, answered: tuple[Case, Answer] | None
+) -> Finding:
+    """The finding of `determinism`, or that the rule changed its mind over many calls."""
+    if answered is None:
+        return finding
+    case, before = answered
+    again = rule(case)
+    if again.same(before):
+        return finding
+    change = "asked at the very first, and again after hundreds of other cases"
+    violation = difference(finding.law, case, before, again, change)
+    return Finding(finding.law, "broken", "", violation.stating(LAWS[finding.law].statement))
 
 
 def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int) -> Finding:

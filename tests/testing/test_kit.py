@@ -75,6 +75,19 @@ def test_the_same_seed_finds_the_same_case():
     assert found(3) == found(3)
 
 
+def test_an_answer_that_changes_with_the_calls_so_far_is_seen():
+    calls = []
+
+    def after_a_warm_up(probs):
+        calls.append(1)
+        confident = probs.amax(-1) > 0.6
+        return probs.argmax(-1), (confident & (len(calls) > 60)).float()
+
+    with pytest.raises(LawViolation, match="asked at the very first, and again") as raised:
+        check_labeling_rule(after_a_warm_up, kind="selection", laws=["form", "determinism"])
+    assert raised.value.law == "determinism"
+
+
 def test_a_violation_on_many_samples_is_searched_on_fewer():
     def choosing_all_unless(bad):
         return lambda probs: (probs.argmax(-1), torch.full((len(probs),), float(not bad(probs))))
