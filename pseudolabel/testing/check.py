@@ -213,13 +213,15 @@ def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, see
     a case is large, those of half its size at most are searched, too.
     """
     finding = _tried(law, rule, domain, max_examples, seed)
-    most = _samples(finding) // 2
-    sizes = {k: least for k, least in domain.sizes.items() if least <= most}
-    if _samples(finding) <= _SMALL or not sizes:
-        return finding
-    few = domain._replace(sizes=sizes, largest=most)
-    smaller = _search(law, rule, few, max_examples, seed)
-    return smaller if _samples(smaller) else finding
+    samples = _samples(finding)
+    for most in (samples // 2, _SMALL) if samples > _SMALL else ():
+        sizes = {k: least for k, least in domain.sizes.items() if least <= most}
+        if sizes:
+            few = domain._replace(sizes=sizes, largest=most)
+            smaller = _search(law, rule, few, max_examples, seed)
+            if _samples(smaller):
+                return smaller
+    return finding
 
 
 def _samples(finding: Finding) -> int:
