@@ -136,6 +136,7 @@ def test_cluster_writes_labels_that_agree_with_each_other(work, capsys):
     summary = json.loads(Path("deep/out/summary.json").read_text())
     assert summary["result"]["reliable"] == kept.sum() == summary["result"]["rows"] == 60
     assert [c["samples"] for c in summary["classes"]] == [20, 20, 20]
+    assert [c["reliable"] for c in summary["classes"]] == [20, 20, 20]
     assert summary["settings"]["n_clusters"] == 3
     assert summary["settings"]["features"] == "features.npy"
     assert summary["settings"]["neighbors"] == 10

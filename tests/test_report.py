@@ -1,5 +1,7 @@
 """Doubtful rows against a scalar oracle, and the page as a browser and a stranger see it."""
 
+import base64
+import io
 import math
 import re
 from html.parser import HTMLParser
@@ -22,6 +24,7 @@ from pseudolabel.report.content import (
     threshold_place,
     typical_rows,
 )
+from pseudolabel.report.pictures import Thumbnails
 from pseudolabel.report.space import POINTS, flat_map
 
 # --- which rows are doubtful ---------------------------------------------------------------------
@@ -299,6 +302,13 @@ def test_a_map_is_repeatable_bounded_and_names_its_method():
     assert flat_map(features, kind="none") is None
 
 
+def test_a_map_by_cosine_does_not_see_how_long_rows_are():
+    features = np.random.default_rng(0).normal(size=(12, 3))
+    lengths = np.array([1e-200, 1.0, 1e200]).repeat(4)[:, None]
+    places = flat_map(features * lengths, kind="pca").places
+    np.testing.assert_allclose(places, flat_map(features, kind="pca").places)
+
+
 def test_the_map_by_pca_keeps_the_distances_of_flat_data():
     features = np.random.default_rng(0).normal(size=(30, 2)) * [3, 1]
     places = flat_map(features, kind="pca", metric="euclidean").places
@@ -524,11 +534,23 @@ def test_the_map_lies_flat_by_the_metric_that_judged():
     assert pages["cosine"] == render_report(features, reliable, neighbors, title="", map_kind="pca")
 
 
+@pytest.mark.parametrize(("side", "kind"), [(32, "png"), (33, "jpeg"), (100, "jpeg")])
+def test_a_thumbnail_says_what_it_is(side, kind):
+    made = Thumbnails(lambda row: Image.new("L", (side, side // 2), row))(7)
+    head, _, data = made.source.partition(",")
+    assert head == f"data:image/{kind};base64"
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.format == kind.upper()
+    assert image.size == (made.width, made.height) == (min(side, 64), min(side, 64) // 2)
+    assert image.getpixel((3, 3)) == 7
+
+
 def test_wrong_lengths_are_refused():
     with pytest.raises(ValueError, match="class_names: expected 10 names, got 2"):
         render(class_names=["a", "b"])
     with pytest.raises(ValueError, match="row_names: expected 80 names, got 1"):
         render(row_names=["a"])
     features, reliable, neighbors = example()
-    with pytest.raises(ValueError, match="features: expected 80 rows"):
+    said = r"features: expected 80 rows, one a label, got a tensor of shape \(5, 6\)"
+    with pytest.raises(ValueError, match=said):
         render_report(features[:5], reliable, neighbors, title="T")

@@ -19,7 +19,7 @@ from pseudolabel.testing import laws as by_name
 from pseudolabel.testing._domain import Domain
 from pseudolabel.testing._literal import literal_mask
 from pseudolabel.testing._shared_state import settings_put_back
-from pseudolabel.testing._ties import breaks_ties
+from pseudolabel.testing._ties import breaks_ties, equal_samples_in_order
 from pseudolabel.testing._trials import (
     an_offset,
     at_the_edge,
@@ -382,6 +382,21 @@ def test_more_than_16_samples_may_be_equal_and_of_one_class():
             settings=quick,
         )
         assert drawn[0].num_samples == size
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_equal_samples_the_promised_one_is_first(backwards):
+    case = Case(2, probs=torch.tensor([[0.75, 0.25], [0.25, 0.75], [0.75, 0.25]]))
+    for chosen, wrong in (([1, 0, 0], backwards), ([0, 0, 1], not backwards), ([1, 1, 1], False)):
+        rule = LabelingRule(
+            function=select([0, 1, 0], [float(x) for x in chosen]), kind="selection"
+        )
+        answer = rule(case)
+        if wrong:
+            with pytest.raises(LawViolation, match="samples 0 and 2 are equal"):
+                equal_samples_in_order(rule, case, answer, backwards)
+        else:
+            equal_samples_in_order(rule, case, answer, backwards)
 
 
 def test_some_of_many_samples_are_unlabelled():
