@@ -28,7 +28,7 @@ from pseudolabel.testing._trials import (
     two_thresholds,
 )
 from pseudolabel.testing.answers import Answer
-from pseudolabel.testing.cases import Case, nudged, show
+from pseudolabel.testing.cases import Case, nudged, sharpened, show
 from pseudolabel.testing.strategies import cases
 
 PROBS = torch.tensor([[0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
@@ -304,6 +304,17 @@ def test_nudging_moves_by_a_trace_in_order(backwards):
     assert ((moved - 0.5).abs() < 1e-4).all()
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_sharpened_rows_are_surer_in_order_and_their_ties_likelier(backwards):
+    probs = torch.tensor([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2]], dtype=torch.float64)
+    first, second = sharpened(probs, backwards).flip(0, 1) if backwards else sharpened(probs, False)
+    likelier, equal = (1, 2) if backwards else (0, 1)
+    assert first[likelier] > first[equal]
+    assert second[likelier] > second[equal]
+    assert first.std() > second.std()
+    assert (first.sum() - 1).abs() < 1e-9
+
+
 def test_rows_are_distinct_on_different_lines():
     def case(*rows):
         return Case(2, features=torch.tensor(rows), labels=torch.zeros(len(rows)).long())
@@ -397,6 +408,18 @@ def test_of_equal_samples_the_promised_one_is_first(backwards):
                 equal_samples_in_order(rule, case, answer, backwards)
         else:
             equal_samples_in_order(rule, case, answer, backwards)
+
+
+@settings(max_examples=400)
+@given(
+    at_the_edge(
+        LabelingRule(function=len, kind="selection", threshold=0.9), Domain({3: 4}, (2, 2), None)
+    )
+)
+def test_at_the_edge_of_a_threshold_lie_probabilities(drawn):
+    probs = drawn[0].probs.double()
+    assert ((probs >= 0) & (probs <= 1)).all()
+    torch.testing.assert_close(probs.sum(-1), torch.ones(len(probs)).double(), atol=1e-3, rtol=0)
 
 
 def test_some_of_many_samples_are_unlabelled():
