@@ -50,11 +50,11 @@ def case_with(
 
     def arguments(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
         few = few_cases(rule, domain, styles)
-        sizes = few | few | wide_cases(rule, domain, most) if most else few
+        some = few | few | wide_cases(rule, domain, most) if most else few
 
         @st.composite
         def drawn(draw: st.DrawFn) -> tuple[Any, ...]:
-            case = draw(sizes)
+            case = draw(some)
             return (case, *draws(draw, rule, case))
 
         return drawn()
