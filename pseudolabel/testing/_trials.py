@@ -187,10 +187,8 @@ def one_shape(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any
 def at_the_edge(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """Votes or probabilities that lie exactly at the threshold, and next to it."""
     edge = _even_votes(rule, domain) if rule.kind == "mask" else _even_probs(rule, domain)
-    twins, plain = (
-        few_cases(rule, domain, TWINS),
-        few_cases(rule, domain) | few_cases(rule, domain, CLEAR),
-    )
+    plain = few_cases(rule, domain) | few_cases(rule, domain, CLEAR)
+    twins = few_cases(rule, domain, TWINS)
     wide, crowd = wide_cases(rule, domain, _WIDE // 2), crowds(rule, domain, _CROWD)
     return st.tuples(edge | edge | twins | twins | plain | wide | crowd)
 

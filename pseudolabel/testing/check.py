@@ -182,10 +182,10 @@ def examine_labeling_rule(
 
 
 def _answered(rule: LabelingRule, domain: Domain) -> tuple[Case, Answer] | None:
-    """A plain case, and what the rule answers before it is asked anything else, if it does."""
-    num_classes, least = max(domain.sizes.items())
-    most = least + 30 if domain.largest is None else domain.largest
-    case = plain_case(rule, min(least + 30, most), num_classes, domain.num_features[1])
+    """A plain case, and what the rule answers before any law is tried, if it does."""
+    num_classes, size = max(domain.sizes.items())
+    size = size + 30 if domain.largest is None else min(size + 30, domain.largest)
+    case = plain_case(rule, size, num_classes, domain.num_features[1])
     with suppress(Exception):
         return case, rule(case)
     return None
@@ -198,11 +198,16 @@ def _asked_again(
     if answered is None:
         return finding
     case, before = answered
-    again = rule(case)
-    if again.same(before):
-        return finding
-    change = "asked at the very first, and again after hundreds of other cases"
-    violation = difference(finding.law, case, before, again, change)
+    change = "asked before all laws, and again after hundreds of other cases"
+    try:
+        again = rule(case)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        violation = LawViolation(finding.law, case, str(before), said, change)
+    else:
+        if again.same(before):
+            return finding
+        violation = difference(finding.law, case, before, again, change)
     return Finding(finding.law, "broken", "", violation.stating(LAWS[finding.law].statement))
 
 
@@ -210,7 +215,7 @@ def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, see
     """A violation on a small case, or none.
 
     Hypothesis takes samples away one by one, and stops where one less shows nothing. So as long as
-    a case is large, those of half its size at most are searched, too.
+    a case is large, those of half its size at most are searched, too, or small ones.
     """
     finding = _tried(law, rule, domain, max_examples, seed)
     samples = _samples(finding)

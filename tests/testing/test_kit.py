@@ -83,9 +83,21 @@ def test_an_answer_that_changes_with_the_calls_so_far_is_seen():
         confident = probs.amax(-1) > 0.6
         return probs.argmax(-1), (confident & (len(calls) > 60)).float()
 
-    with pytest.raises(LawViolation, match="asked at the very first, and again") as raised:
+    with pytest.raises(LawViolation, match="asked before all laws, and again") as raised:
         check_labeling_rule(after_a_warm_up, kind="selection", laws=["form", "determinism"])
     assert raised.value.law == "determinism"
+
+    large = []
+
+    def of_many_samples_once(probs):  # no case of this law has as many
+        large.extend([1] * (len(probs) > 25))
+        if len(large) > 1:
+            raise RuntimeError("no more")
+        return probs.argmax(-1), torch.ones(len(probs))
+
+    chosen = {"laws": ["determinism"], "num_samples": (5, 26)}
+    report = examine_labeling_rule(of_many_samples_once, kind="selection", **chosen)
+    assert report.findings[0].violation.got == "RuntimeError: no more"
 
 
 def test_a_violation_on_many_samples_is_searched_on_fewer():
