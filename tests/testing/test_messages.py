@@ -410,6 +410,19 @@ def test_of_equal_samples_the_promised_one_is_first(backwards):
             equal_samples_in_order(rule, case, answer, backwards)
 
 
+def test_many_equal_neighbours_may_carry_different_labels():
+    def divided(drawn):
+        _, places, counts = drawn[0].features.unique(dim=0, return_inverse=True, return_counts=True)
+        kinds = [len(drawn[0].labels[places == place].unique()) for place in range(len(counts))]
+        return counts.max() > 16 and len(kinds) > 2 and set(kinds) == {3}
+
+    rule = LabelingRule(function=len, kind="mask", k=3, threshold=0.5)
+    edge = at_the_edge(rule, Domain({2: 4}, (2, 2), None))
+    assert find(
+        edge, divided, settings=settings(max_examples=2000, derandomize=True, database=None)
+    )
+
+
 @settings(max_examples=400)
 @given(
     at_the_edge(
