@@ -3,6 +3,7 @@
     python benchmarks/pipelines.py                           # digits, five seeds: some five hours
     python benchmarks/pipelines.py --only "rpsc" --seeds 0 1
     python benchmarks/pipelines.py --data fashion-mnist --no-ablations --seeds 0 --runs runs
+    python benchmarks/pipelines.py --data fashion-mnist --only spice --runs runs --passes 2
     python benchmarks/pipelines.py --dry-run                 # what there is, and what is done
 
 Each run is the program in `examples/` with the options of its configuration, and one JSON line of
@@ -52,6 +53,9 @@ class Settings:
     benchmarks/results."""
     runs: Path | None = None
     """Where the folders of the runs are kept, from which runs go on; None for nowhere."""
+    passes: int = 1
+    """How often every configuration is run; from the second time on it begins with the encoder that
+    stage 3 has left the time before. Needs --runs."""
     options: str = ""
     """Further options of every run, say "--joint.steps 10" for a trial."""
     dry_run: bool = False
@@ -74,6 +78,16 @@ def configurations(ablations: bool) -> Iterator[Configuration]:
     for method in METHODS if ablations else ():
         for name, options in import_module(method).ABLATIONS.items():
             yield Configuration(f"{method}: {name}", method, options)
+
+
+def passes(configuration: Configuration, count: int) -> Iterator[Configuration]:
+    """A configuration, and those that begin where it has ended."""
+    yield configuration
+    for number in range(2, count + 1):
+        yield configuration._replace(
+            name=f"{configuration.name}, pass {number}",
+            options=f"{configuration.options} --encoder-after 3".strip(),
+        )
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -134,6 +148,8 @@ def run(
 
 def main(settings: Settings) -> None:
     """Runs what is not done."""
+    if settings.passes > 1 and settings.runs is None:
+        raise SystemExit("error: --passes: expected --runs, where the passes before are kept")
     results = settings.results or ROOT / f"benchmarks/results/{settings.data}.jsonl"
     records = read(results)
     done = {key(record) for record in records}
@@ -144,20 +160,22 @@ def main(settings: Settings) -> None:
             for configuration in configurations(settings.ablations):
                 if settings.only not in configuration.name:
                     continue
-                options = f"{configuration.options} {settings.options}".strip()
-                name = "".join(x if x.isalnum() else "-" for x in configuration.name)
-                folder = runs / f"{name}-{seed}"
                 shares = not any(option in configuration.options for option in STAGE_1)
-                if (configuration.name, options, seed) not in done:
-                    print(f"seed {seed}, {configuration.name}: {options or 'as it is'}", flush=True)
-                    if settings.dry_run:
-                        continue
-                    taken = encoder if shares else None
-                    records.append(run(settings.data, configuration, options, seed, folder, taken))
-                    write(results, records)
-                # A run that is done already has a folder if folders are kept.
-                if encoder is None and shares and folder.is_dir():
-                    encoder = folder
+                begin_with = encoder if shares else None
+                for one in passes(configuration, settings.passes):
+                    options = f"{one.options} {settings.options}".strip()
+                    name = "".join(x if x.isalnum() else "-" for x in one.name)
+                    folder = runs / f"{name}-{seed}"
+                    if (one.name, options, seed) not in done:
+                        print(f"seed {seed}, {one.name}: {options or 'as it is'}", flush=True)
+                        if settings.dry_run:
+                            continue
+                        records.append(run(settings.data, one, options, seed, folder, begin_with))
+                        write(results, records)
+                    # A run that is done already has a folder if folders are kept.
+                    if encoder is None and shares and folder.is_dir():
+                        encoder = folder
+                    begin_with = folder
 
 
 if __name__ == "__main__":

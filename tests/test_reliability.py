@@ -392,6 +392,24 @@ def test_a_float32_min_confidence_is_read_as_a_decimal():
     assert result.mask.tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "confidence", "limit"),
+    [(torch.float64, 0.9 + 1e-12, 0.9), (torch.bfloat16, 0.80078125, 0.8)],
+    ids=str,
+)
+def test_confidence_is_compared_in_no_less_than_float32_and_not_rounded(dtype, confidence, limit):
+    result = reliable_labels(
+        torch.zeros(2, 1),
+        torch.zeros(2, dtype=torch.int64),
+        threshold=0.5,
+        neighbors=torch.tensor([[1], [0]]),
+        probs=torch.tensor([[confidence], [limit]], dtype=dtype),
+        min_confidence=limit,
+    )
+    # The nearest bfloat16 to 0.8 is above 0.8, and so is a float64 by less than float32 can tell.
+    assert result.mask.tolist() == [True, dtype == torch.bfloat16]
+
+
 def separated(sizes):
     """Classes of these sizes on a line, each agreeing with itself alone."""
     labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))

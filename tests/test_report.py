@@ -18,11 +18,13 @@ from sklearn.metrics import average_precision_score
 from pseudolabel import Neighbors, nearest_neighbors, reliability_ratio, reliable_labels
 from pseudolabel.report import Table, find_doubtful, render_report
 from pseudolabel.report.content import (
+    ClassRow,
     class_rows,
     doubtful_classes,
     histogram,
     threshold_place,
     typical_rows,
+    why,
 )
 from pseudolabel.report.pictures import Thumbnails
 from pseudolabel.report.space import POINTS, flat_map
@@ -256,6 +258,36 @@ def test_doubtful_classes_are_those_below_half_the_worst_first():
     rows = class_rows(reliable, neighbors, doubt, "abcde")
     assert [row.reliable for row in rows] == [9, 5, 4, 0, 0]
     assert [row.name for row in doubtful_classes(rows)] == ["d", "e", "c"]
+
+
+def test_why_a_class_is_doubtful_is_told_in_sentences():
+    row = ClassRow(
+        code=0,
+        name="a",
+        samples=20,
+        reliable=4,
+        median=0.2,
+        next_ratio=None,
+        next_count=0,
+        rival="b",
+        rival_share=0.05,
+        suspects=0,
+        bars=[],
+        reason="",
+    )
+    few = "Only 4 of 20 labels are reliable (20 %)."
+    mixes = "It mixes with b, which 5 % of its rows' neighbours carry."
+    assert why(row, "class") == f"{few} {mixes}"
+    assert why(row._replace(rival_share=0.049), "class") == few
+    alone = row._replace(rival=None, rival_share=0.0)
+    assert why(alone, "class") == few
+    assert (
+        why(alone._replace(suspects=1), "name") == f"{few} 1 of its rows looks like another name's."
+    )
+    assert (
+        why(alone._replace(suspects=2), "name") == f"{few} 2 of its rows look like another name's."
+    )
+    assert why(alone._replace(reason="no sample."), "class") == "No sample."
 
 
 def test_typical_rows_have_the_highest_ratio_then_confidence_then_the_lowest_index():

@@ -98,11 +98,11 @@ def load_part(module: nn.Module, run: Path, part: str) -> None:
     Args:
         module: Of the same architecture.
         run: The run's folder.
-        part: ``"encoder"``, ``"head"`` or ``"network"``.
+        part: ``"encoder"``, ``"head"``, ``"network"``, or a module of one: ``"network.0"``.
 
     Raises:
         FileNotFoundError: If the folder holds no checkpoint.
-        ValueError: If its file is damaged, or the architecture is another.
+        ValueError: If its file is damaged or lacks the part, or the architecture is another.
     """
     path = run / CHECKPOINT
     if not path.is_file():
@@ -119,6 +119,8 @@ def load_part(module: nn.Module, run: Path, part: str) -> None:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+    if not saved:
+        raise ValueError(f"{path}: expected the {part} of a run that is over, got a file without")
     try:
         module.load_state_dict(saved)
     except RuntimeError as error:

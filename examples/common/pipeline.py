@@ -121,7 +121,8 @@ class Pipeline(Generic[SettingsType]):
                 )
             else:
                 self.encoder = self._on_device(Encoder(backbone, self._architecture.projection))
-                load_part(self.encoder, settings.encoder_from, "encoder")
+                part = "encoder" if settings.encoder_after == 1 else "network.0"
+                load_part(self.encoder, settings.encoder_from, part)
             if self.journal is not None:
                 self.journal.leave({"encoder": self.encoder})
             self.embeddings = in_eval_mode(self.fabric, self.encoder, self.images, self.views.clean)

@@ -110,6 +110,9 @@ class RunSettings:
     encoder_from: Path | None = None
     """Folder of a run with the same backbone, whose encoder is taken over; stage 1 is left out. The
     run need not be over, if its stage 1 is."""
+    encoder_after: Literal[1, 3] = 1
+    """Which encoder of that run: that of stage 1, or the one that its joint training has left, for
+    a second pass (ours, in neither paper)."""
     pictures: bool = True
     """Draw the pictures; the map of the embeddings alone takes seconds."""
     baselines: bool = True
@@ -146,6 +149,8 @@ class RunSettings:
         ):
             if name is not None and name not in BACKBONES:
                 raise ValueError(f"{option}: expected one of {', '.join(BACKBONES)}, got {name!r}")
+        if self.encoder_from is None and self.encoder_after != 1:
+            raise ValueError("--encoder-after: expected a run to take it from; see --encoder-from")
         if self.joint_backbone is not None and self.start == "warm":
             raise ValueError("--joint-backbone: expected none for a warm start; see --start")
         limits = {"--data.num-classes": (num_classes, num_images), **self.limits(num_images)}

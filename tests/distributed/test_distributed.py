@@ -305,7 +305,7 @@ def wrong_calls():
             distributed.reliability_ratio,
             (GOOD["labels"], graph),
             (GOOD["labels"].expand(2, 30), graph),
-            "labels: expected the same on every rank",
+            r"labels: expected the same on every rank, got \('N',\) on rank 0 and \(2, 'N'\)",
         ),
         ("no dimension", neighbors, (ROWS, 3), (ROWS[:, :0], 3), "features: expected at least one"),
         (

@@ -115,6 +115,35 @@ def test_the_methods_alone_on_another_data_set(sweep, tmp_path):
     assert sweep.started == [("spice", 3, False), ("rpsc", 3, True), ("scan", 3, True)]
 
 
+def test_later_passes_begin_where_the_one_before_has_ended(sweep, tmp_path):
+    begun = {}
+
+    def run(data, configuration, options, seed, folder, encoder):
+        folder.mkdir(parents=True)
+        begun[folder.name] = (options, encoder and encoder.name)
+        return record(configuration.name, options, seed)
+
+    sweep.run = run
+    kept = {"results": tmp_path / "r.jsonl", "runs": tmp_path / "runs"}
+    both = {"data": "fashion-mnist", "seeds": (3,), "ablations": False, "options": "--probe"}
+    sweep.main(sweep.Settings(only="sp", **both, **kept))
+    sweep.main(sweep.Settings(passes=3, **both, **kept))
+    again = "--encoder-after 3 --probe"
+    assert begun == {
+        "spice-3": ("--probe", None),
+        "spice--pass-2-3": (again, "spice-3"),
+        "spice--pass-3-3": (again, "spice--pass-2-3"),
+        "rpsc-3": ("--probe", "spice-3"),
+        "rpsc--pass-2-3": (again, "rpsc-3"),
+        "rpsc--pass-3-3": (again, "rpsc--pass-2-3"),
+        "scan-3": ("--probe", "spice-3"),
+        "scan--pass-2-3": (again, "scan-3"),
+        "scan--pass-3-3": (again, "scan--pass-2-3"),
+    }
+    with pytest.raises(SystemExit, match="--passes: expected --runs"):
+        sweep.main(sweep.Settings(passes=2))
+
+
 def test_kept_folders_share_stage_1_after_a_stop_too(sweep, tmp_path):
     settings = sweep.Settings(
         seeds=(0,), only="scan", results=tmp_path / "r.jsonl", runs=tmp_path / "runs"

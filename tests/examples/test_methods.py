@@ -14,7 +14,7 @@ from common import pipeline
 from common.data import load
 from common.settings import command_line
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 METHODS = ("spice", "rpsc", "scan")
 TINY = shlex.split("""--accelerator cpu --backbone.width 4 --representation.epochs 3 --heads.heads 3
@@ -173,6 +173,31 @@ def test_an_encoder_of_another_architecture_is_refused(runs, tmp_path):
     options = ("--encoder-from", str(runs("spice")), "--backbone.width", "5")
     with pytest.raises(ValueError, match="expected the encoder of this run's architecture"):
         run("rpsc", tmp_path / "wider", *options)
+
+
+def test_a_second_pass_begins_with_the_encoder_of_stage_3(runs, tmp_path):
+    begun = ("--encoder-from", str(runs("spice")), "--encoder-after")
+    other = run("spice", tmp_path / "second", *begun, "3")
+    weights = [load_file(x / "checkpoint.safetensors") for x in (runs("spice"), other)]
+    names = [name for name in weights[1] if name.startswith("encoder.")]
+    for name in names:
+        left = weights[0]["network.0." + name.removeprefix("encoder.")]
+        assert torch.equal(weights[1][name], left)
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in names)
+    stages = [score["stage"].strip()[:1] for score in metrics_of(other)["scores"]]
+    assert stages == ["k", "1", "2", "t", "3"]
+
+
+def test_a_second_pass_needs_a_run_that_is_over(runs, tmp_path):
+    with pytest.raises(ValueError, match="--encoder-after: expected a run to take it from"):
+        run("spice", tmp_path / "none", "--encoder-after", "3")
+    some = load_file(runs("spice") / "checkpoint.safetensors")
+    (tmp_path / "cut").mkdir()
+    left = {name: value.clone() for name, value in some.items() if name.startswith("encoder.")}
+    save_file(left, tmp_path / "cut" / "checkpoint.safetensors")
+    begun = ("--encoder-from", str(tmp_path / "cut"), "--encoder-after", "3")
+    with pytest.raises(ValueError, match=r"expected the network\.0 of a run that is over"):
+        run("spice", tmp_path / "second", *begun)
 
 
 def test_a_run_never_lands_on_another(runs):

@@ -6,7 +6,12 @@ from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
 from pseudolabel.testing import features, labels, probabilities
-from pseudolabel.testing._rows import FEATURE_STYLES, PROB_STYLES, feature_decoder
+from pseudolabel.testing._rows import (
+    FEATURE_STYLES,
+    PROB_STYLES,
+    feature_decoder,
+    prob_decoder,
+)
 from pseudolabel.testing._samples import ALL, CLEAR, PLAIN, TIED, TWINS
 
 QUICK = settings(max_examples=300, derandomize=True, database=None)
@@ -93,6 +98,18 @@ def test_byte_0_is_the_row_of_zeros():
     assert decoder.decode(b"\x00") == [0.0, 0.0, 0.0]
     assert decoder.decode(b"\x01") == [0.1, -0.1, 0.2]
     assert decoder.pool == 3
+
+
+def test_a_cluster_is_three_wide_around_a_centre_ten_times_as_far():
+    decoder = feature_decoder(lambda _: [b"\x01\x02\x03"] * 2, "clustered", 3)
+    assert decoder.decode(bytes([0, 0, 59, 60])) == pytest.approx([1.0, -1.0 + 3.0, 2.0 - 3.0])
+
+
+def test_near_ties_are_at_most_two_last_places_of_a_float32_from_uniform():
+    places = [
+        (2 * x - 1) * 2**24 for x in prob_decoder("near_ties", 2).decode(bytes([0, 1, 2, 3, 4]))
+    ]
+    assert places == [0, 1, -1, 2, -2]
 
 
 @given(labels(6, 3, unlabelled=False))
