@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import pseudolabel
 from pseudolabel.cli import entry, folder, judging, main
-from pseudolabel.cli.reading import list_pictures
+from pseudolabel.cli.reading import list_pictures, read_labels
 from pseudolabel.estimator import PrototypeClustering
 
 FILES = {
@@ -426,6 +426,17 @@ def test_names_a_line_are_classes_and_an_empty_line_is_none(work):
         assert run("audit", "features.npy", file, "--out", out, "--map", "pca") == 0
     assert table("text/labels.csv") == table("array/labels.csv")
     assert {row["label"] for row in table("text/labels.csv")} == {"ant", "10", "cat", ""}
+
+
+def test_a_text_of_whole_numbers_is_of_numbers(tmp_path):
+    path = tmp_path / "y.txt"
+    path.write_text("10\n+2\n02\n-1\n\n")
+    labels = read_labels(path, None, 5)
+    assert labels.names == ["2", "10"]
+    assert labels.codes.tolist() == [1, 0, 0, -1, -1]
+    assert labels.given.tolist() == [10, 2, 2, -1, -1]
+    path.write_text("10\n+2\nant")
+    assert read_labels(path, None, 3).names == ["+2", "10", "ant"]
 
 
 def test_the_program_ends_with_the_code_of_the_command(monkeypatch):

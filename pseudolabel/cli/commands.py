@@ -224,7 +224,7 @@ def _with_neighbors(subject: Subject, options: _Common, classes: int, most: int)
     count = len(subject.features)
     chosen = options.neighbors
     if chosen is None:
-        chosen = min(max(1, count // (2 * classes)), most, count - 1)
+        chosen = min(max(1, count // (2 * classes)), most)
     _check_int("--neighbors", chosen, 1, count - 1)
     return subject._replace(neighbors=chosen)
 

@@ -347,9 +347,12 @@ def test_options_have_to_be_the_same_on_every_rank(options, other):
         assert str(error).startswith(f"{next(iter(options))}: expected the same on every rank")
 
 
-def test_the_mask_is_found_within_the_limit_on_memory():
+def test_the_neighbours_are_found_within_the_limit_on_memory():
     with pytest.raises(ValueError, match=r"^memory_limit: expected"):
         distributed.reliable_mask(ROWS, GOOD["labels"], k=3, memory_limit=10)
+    for limit in (0, 10):
+        with pytest.raises(ValueError, match=r"^memory_limit: expected"):
+            distributed.nearest_neighbors(ROWS, 3, memory_limit=limit)
 
 
 def test_a_group_without_this_rank_is_refused():

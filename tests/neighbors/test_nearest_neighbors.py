@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from strategies import DTYPES, METRICS, feature_sets, gaussian, metrics, rotation, seeds
 
 from pseudolabel import Neighbors, nearest_neighbors
+from pseudolabel.neighbors import _scoring, _source
 
 both_metrics = pytest.mark.parametrize("metric", METRICS)
 SELF = pytest.mark.parametrize("include_self", [False, True])
@@ -107,6 +108,15 @@ def test_equal_rows_tie_exactly_and_the_lowest_index_wins(metric, dim, size):
     for k in (7, size // 5 + 10):
         actual = nearest_neighbors(features, k, metric=metric)
         assert_neighbors(actual, oracles.nearest_neighbors(features, k, metric=metric), atol=2e-6)
+
+
+@both_metrics
+def test_candidates_are_as_many_as_rows_that_are_read_in_blocks(metric, monkeypatch):
+    features = blocks_of_equals(257, 17, kinds=2)
+    expected = oracles.nearest_neighbors(features, 60, metric=metric)
+    monkeypatch.setattr(_source, "_BLOCK_ELEMENTS", 17 * 50)
+    monkeypatch.setattr(_scoring, "_MANY_DOUBTS", 8)
+    assert_neighbors(nearest_neighbors(features, 60, metric=metric), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("dim", [1, 33])

@@ -149,6 +149,23 @@ def test_the_object_is_fed_once_and_asked_for_more_than_k():
     assert all(k > 7 for _, k in index.asked)
 
 
+class OrderAlone(BruteForce):
+    """Says nothing of its scores."""
+
+    def search(self, queries, k):
+        scores, found = super().search(queries, k)
+        return np.zeros_like(scores), found
+
+
+@both_metrics
+def test_the_scores_of_an_object_are_not_used_and_nothing_is_searched_again(metric, monkeypatch):
+    features = gaussian(0, 60, 5)
+    expected = nearest_neighbors(features, 7, metric=metric)
+    monkeypatch.setattr(_sweep.Sweep, "by_rows", None)
+    found = nearest_neighbors(features, 7, metric=metric, backend=OrderAlone(metric))
+    assert_identical(found, expected)
+
+
 @needs_faiss
 def test_a_full_index_is_not_filled_again():
     import faiss
