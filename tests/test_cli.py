@@ -428,6 +428,13 @@ def test_names_a_line_are_classes_and_an_empty_line_is_none(work):
     assert {row["label"] for row in table("text/labels.csv")} == {"ant", "10", "cat", ""}
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_report_names_the_metric(work, metric):
+    options = ("--out", "out", "--map", "none", "--metric", metric)
+    assert run("audit", "features.npy", "labels.npy", *options) == 0
+    assert f"nearest neighbours ({metric}) carry" in Path("out/report.html").read_text()
+
+
 def test_a_text_of_whole_numbers_is_of_numbers(tmp_path):
     path = tmp_path / "y.txt"
     path.write_text("10\n+2\n02\n-1\n\n")

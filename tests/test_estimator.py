@@ -326,7 +326,11 @@ def _matched(labels, truth):
         ({"class_prior": [1, 2]}, ValueError, "class_prior: expected 3 positive numbers"),
         ({"class_prior": [1, 2, 0]}, ValueError, "class_prior: expected 3 positive numbers"),
         ({"class_prior": [1, 2, float("nan")]}, ValueError, "class_prior: "),
-        ({"class_prior": "uniform"}, TypeError, "class_prior: "),
+        (
+            {"class_prior": "uniform"},
+            TypeError,
+            "class_prior: expected 3 positive numbers, got 'uniform'",
+        ),
         ({"loss": "softmax"}, ValueError, "loss: expected one of 'double_softmax'"),
         ({"assignment": "best"}, ValueError, "assignment: expected one of"),
         ({"prototype_ratio": 0}, ValueError, "prototype_ratio: "),

@@ -257,6 +257,8 @@ def test_doubtful_classes_are_those_below_half_the_worst_first():
     doubt = find_doubtful(labels, torch.tensor(neighbors), num_classes=5)
     rows = class_rows(reliable, neighbors, doubt, "abcde")
     assert [row.reliable for row in rows] == [9, 5, 4, 0, 0]
+    assert [row.rival for row in rows] == [None, "c", "d", "a", None]
+    assert [row.rival_share for row in rows] == pytest.approx([0, 4 / 9, 5 / 9, 1, 0])
     assert [row.name for row in doubtful_classes(rows)] == ["d", "e", "c"]
 
 

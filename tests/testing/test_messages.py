@@ -313,6 +313,7 @@ def test_sharpened_rows_are_surer_in_order_and_their_ties_likelier(backwards):
     assert second[likelier] > second[equal]
     assert first.std() > second.std()
     assert (first.sum() - 1).abs() < 1e-9
+    assert (sharpened(probs, backwards) - probs).abs().max() < 1e-3
 
 
 def test_rows_are_distinct_on_different_lines():
