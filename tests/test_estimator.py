@@ -48,6 +48,30 @@ def assert_equal_fits(first, second):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
 
 
+@pytest.mark.parametrize("loss", ["double_softmax_cross_entropy", "soft_contrastive_loss"])
+def test_losses_see_every_head_its_own_samples(monkeypatch, loss):
+    seen = []
+
+    def spy(outputs, labels, *more, **options):
+        seen.append((outputs.detach(), labels, *more))
+        return plain(outputs, labels, *more, **options)
+
+    plain = getattr(_training, loss)
+    monkeypatch.setattr(_training, loss, spy)
+    points, _ = blobs()
+    name = "double_softmax" if "softmax" in loss else "soft_contrastive"
+    small(loss=name, batch_size=20, max_iter=1).fit(points)
+    assert seen
+    for outputs, labels, *confidence in seen:
+        assert outputs.shape == (2, labels.shape[1], 3)
+        assert labels.shape[1] <= 20
+        if confidence:
+            torch.testing.assert_close(outputs.sum(-1), torch.ones(labels.shape))
+            assert confidence[0].shape == labels.shape
+        else:
+            assert not torch.allclose(outputs.sum(-1), torch.ones(labels.shape))
+
+
 # --- scikit-learn's contract ---------------------------------------------------------------------
 
 

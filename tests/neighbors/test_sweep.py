@@ -390,3 +390,14 @@ def test_few_hits_are_found_like_many(shape):
         expected = np.nonzero(hits.numpy())
         for actual, other in zip(_strip._where(hits), expected, strict=True):
             assert actual.tolist() == other.tolist()
+
+
+def test_groups_that_go_on_within_a_tile_begin_with_the_tile(small_tiles):
+    options = {"metric": "cosine", "include_self": False, "backend": "torch"}
+    search = _search.make_search(gaussian(0, 300, 8), 5, memory_limit=2**22, **options)
+    tile = search.plan.tile
+    assert search.plan.by_tiles
+    assert 3 < tile < 300
+    groups = search.groups(tile + 3)
+    assert groups[0][0] == tile
+    assert [stop for _, stop in groups] == [*(start for start, _ in groups[1:]), 300]

@@ -578,4 +578,6 @@ def test_strategies_draw_what_they_say(data):
     assert len(counts) == classes
     assert min(counts) >= 1
     assert sum(counts) <= size
-    assert all(p > 0 for p in data.draw(priors(classes)))
+    prior = data.draw(priors(classes))
+    assert all(0 < p < 1 for p in prior)
+    assert prior == [round(p, 2) for p in prior]  # short to read

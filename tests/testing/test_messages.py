@@ -17,7 +17,7 @@ from pseudolabel.testing import (
 )
 from pseudolabel.testing import laws as by_name
 from pseudolabel.testing._domain import Domain
-from pseudolabel.testing._literal import literal_mask
+from pseudolabel.testing._literal import literal_mask, literal_selection
 from pseudolabel.testing._shared_state import settings_put_back
 from pseudolabel.testing._ties import breaks_ties, equal_samples_in_order
 from pseudolabel.testing._trials import (
@@ -293,6 +293,18 @@ def test_reasons_name_the_kinds_of_rules():
 
 
 # --- the parts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("beyond", "must", "may"),
+    [(-1e-3, False, False), (-1e-9, False, True), (0.0, False, False), (1e-9, False, True)],
+)
+def test_a_hair_beside_the_threshold_both_answers_are_right(beyond, must, may):
+    top = 0.9 + beyond
+    probs = torch.tensor([[1 - top, top]], dtype=torch.float64)
+    targets, verdict = literal_selection(probs, 0.9, strict=True)
+    assert targets.tolist() == [1]
+    assert (verdict.must.tolist(), verdict.may.tolist()) == ([must], [may])
 
 
 @pytest.mark.parametrize("backwards", [False, True])
