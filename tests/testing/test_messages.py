@@ -307,6 +307,13 @@ def test_a_hair_beside_the_threshold_both_answers_are_right(beyond, must, may):
     assert (verdict.must.tolist(), verdict.may.tolist()) == ([must], [may])
 
 
+def test_numbers_beyond_a_dtype_are_not_compared_in_it():
+    rule = LabelingRule(function=lambda features, labels: labels >= 0, kind="mask")
+    case = Case(1, features=torch.full((2, 2), 1e6), labels=torch.zeros(2, dtype=torch.int64))
+    assert by_name.dtypes(rule, case, torch.bfloat16)
+    assert not by_name.dtypes(rule, case, torch.float16)
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_nudging_moves_by_a_trace_in_order(backwards):
     probs = torch.full((3, 2), 0.5, dtype=torch.float64)
