@@ -16,6 +16,8 @@ from torch import Tensor
 
 from pseudolabel._numerics import sort_descending
 
+_BITS = 47  # of a whole gain: prices grow up to 28 times as large (`_prices`)
+
 
 def greedy_owners(similarity: Tensor, counts: Sequence[int]) -> Tensor:
     """Takes the globally closest free (cluster, sample) pair again and again, in few rounds.
@@ -76,11 +78,12 @@ def _transport(similarity: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 
     One more node takes the samples that stay free. Whatever the prices, giving each sample to the
     node of largest similarity minus price is optimal for the loads that come out; samples are then
-    moved along cheapest paths from overfull to underfull nodes, which keeps it optimal.
+    moved along cheapest paths from overfull to underfull nodes, which keeps it optimal. Gains and
+    prices are whole numbers: their sums are exact, so that no cycle ever looks cheaper than none.
     """
     num_classes, num_samples = similarity.shape
     quotas = np.array([*counts, num_samples - sum(counts)])
-    gain = np.vstack([similarity, np.zeros(num_samples)])
+    gain = _whole_numbers(np.vstack([similarity, np.zeros(num_samples)]))
     owner: np.ndarray = np.argmax(gain - _prices(gain, quotas)[:, None], axis=0)
     excess = np.bincount(owner, minlength=num_classes + 1) - quotas
     loss = np.full((num_classes + 1, num_classes + 1), np.inf)  # of moving one sample
@@ -105,8 +108,16 @@ def _transport(similarity: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     return owner
 
 
+def _whole_numbers(gain: np.ndarray) -> np.ndarray:
+    """Gains on a scale on which they, their prices and sums along a path are exact in float64."""
+    bits = min(_BITS, 51 - len(gain).bit_length())
+    _, exponent = np.frexp(np.abs(gain).max())
+    scaled: np.ndarray = np.rint(np.ldexp(gain, bits - exponent))
+    return scaled
+
+
 def _prices(gain: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Prices under which the loads come near the quotas, so that few samples must be moved."""
+    """Whole prices under which loads come near the quotas, so that few samples must be moved."""
     prices = np.zeros(len(gain))
     step = float(np.subtract(*np.quantile(gain, [0.95, 0.05]))) or 1.0
     best, fewest = prices, gain.shape[1] + 1
@@ -117,7 +128,8 @@ def _prices(gain: np.ndarray, quotas: np.ndarray) -> np.ndarray:
             best, fewest = prices, misplaced
         prices = prices + step * (loads - quotas) / gain.shape[1]
         step *= 0.93
-    return best
+    rounded: np.ndarray = np.rint(best)
+    return rounded
 
 
 def _cheapest_path(loss: np.ndarray, excess: np.ndarray) -> list[int]:
@@ -128,7 +140,7 @@ def _cheapest_path(loss: np.ndarray, excess: np.ndarray) -> list[int]:
         through = cost[:, None] + loss
         best = through.argmin(axis=0)
         reached = through[best, np.arange(len(loss))]
-        better = reached + 1e-14 * np.abs(reached) < cost  # rounding must not close a cycle
+        better = reached < cost
         if not better.any():
             break
         cost, previous = np.where(better, reached, cost), np.where(better, best, previous)

@@ -475,3 +475,38 @@ def test_results_stay_on_the_device(device):
         assert all(field.device.type == device.type for field in actual[:4])
         expected = assign_labels(features.cpu(), prototypes.cpu(), 3, assignment=rule)
         assert torch.equal(actual.indices.cpu(), expected.indices)
+
+
+@pytest.mark.parametrize(
+    ("metric", "prototypes", "count"),
+    [
+        ("euclidean", [[2.9], [0.6], [-0.4], [1.8]], 1),
+        ("cosine", [[-1.5e-10, 1.0], [-0.1, 1.0], [-4.5e-11, 1.0]], 3),
+    ],
+)
+def test_moves_among_equal_rows_that_gain_nothing_but_rounding_come_to_an_end(
+    metric, prototypes, count
+):
+    prototypes = torch.tensor(prototypes, dtype=torch.float64)
+    row = torch.full((1, 1), 0.1) if metric == "euclidean" else torch.tensor([[1.0, 0.0]])
+    features = row.double().expand(len(prototypes) * count, -1)
+    actual = assign_labels(features, prototypes, count, assignment="optimal", metric=metric)
+    assert sorted(actual.labels.tolist()) == [
+        c for c in range(len(prototypes)) for _ in range(count)
+    ]
+
+
+@both_metrics
+@pytest.mark.parametrize("scale", [1e-150, 1e-3, 1.0, 1e150])
+@given(seed=seeds, shape=st.tuples(*[st.integers(1, 3)] * 3), count=st.integers(1, 4))
+def test_few_different_rows_are_matched_as_well_as_can_be(metric, scale, seed, shape, count):
+    num_clusters, dim, kinds = shape
+    size = num_clusters * count + dim
+    rows = scale * gaussian(seed, kinds, dim)[torch.arange(size) * 5 % kinds]
+    prototypes = scale * gaussian(seed + 1, num_clusters, dim)
+    table = expected_table(rows, prototypes, metric)
+    actual = assign_labels(rows, prototypes, count, assignment="optimal", metric=metric)
+    best = math.fsum(oracles.assign(table, [count] * num_clusters, "optimal").similarity)
+    off = 1e-12 * size * table.abs().max().item()
+    assert total(actual).item() == pytest.approx(best, rel=0, abs=off)
+    assert actual.labels.bincount().tolist() == [count] * num_clusters
