@@ -121,6 +121,13 @@ def check_integer(name: str, x: Tensor, axes: str) -> None:
     check_axes(name, x, axes)
 
 
+def as_int64(name: str, labels: np.ndarray) -> np.ndarray:
+    """An array of integers as int64; none may be too large for it."""
+    if labels.dtype.kind == "u" and labels.max(initial=0) > np.iinfo(np.int64).max:
+        wrong_value(name, "integers below 2**63", int(labels.max()))
+    return labels.astype(np.int64)
+
+
 def check_labels(
     name: str, labels: Tensor, num_classes: int | None = None, *, also: int = -1
 ) -> None:

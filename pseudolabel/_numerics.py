@@ -135,9 +135,15 @@ def sort_descending(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def as_fraction(x: float) -> Fraction:
-    """Reads a number as the decimal it was written as: 0.29, 1/3 and NumPy's float32 alike."""
-    exact = Fraction(str(x)) if isinstance(x, np.floating) else Fraction(x)
-    return exact.limit_denominator(10**6) or exact
+    """Reads a number as the decimal or ratio it was written as: 0.29, 1/3 and a float32 alike."""
+    if isinstance(x, (int, np.integer)):
+        return Fraction(int(x))
+    exact = Fraction(str(x))
+    simple = exact.limit_denominator(10**6)
+    if simple == exact:
+        return exact
+    rounded = float(simple)
+    return simple if float(x) in (rounded, float(np.float32(rounded))) else exact
 
 
 def _power_of_two(largest: Tensor) -> Tensor:

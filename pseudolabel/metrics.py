@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from pseudolabel._checks import check_has_values, wrong_type, wrong_value
+from pseudolabel._checks import as_int64, check_has_values, wrong_type, wrong_value
 
 
 def clustering_accuracy(predicted: Tensor | np.ndarray, target: Tensor | np.ndarray) -> float:
@@ -183,7 +183,7 @@ def _as_array(name: str, labels: Tensor | np.ndarray) -> np.ndarray:
         wrong_type(name, "an integer dtype", labels)
     if labels.ndim != 1:
         wrong_value(name, "shape (N,)", labels)
-    labels = labels.astype(np.int64)
+    labels = as_int64(name, labels)
     if labels.size and labels.min() < -1:
         wrong_value(name, "labels of -1 or above", int(labels.min()))
     return labels

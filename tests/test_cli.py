@@ -446,6 +446,19 @@ def test_a_text_of_whole_numbers_is_of_numbers(tmp_path):
     assert read_labels(path, None, 3).names == ["+2", "10", "ant"]
 
 
+def test_blanks_and_empty_lines_mean_the_same_in_every_file(tmp_path):
+    names = ["ant ", "", " bee", "ant", "  "]
+    np.save(tmp_path / "y.npy", np.array(names))
+    (tmp_path / "y.txt").write_text("\n".join(names) + "\n")
+    (tmp_path / "y.csv").write_text("label\n" + "\n".join(names) + "\n")
+    (tmp_path / "table.csv").write_text("a,label\n\n" + "".join(f"1,{x}\n\n" for x in names))
+    for file in ("y.npy", "y.txt", "y.csv", "table.csv"):
+        labels = read_labels(tmp_path / file, None, 5)
+        assert labels.names == ["ant", "bee"], file
+        assert labels.codes.tolist() == [0, -1, 1, 0, -1]
+        assert labels.given.tolist() == ["ant", "", "bee", "ant", ""]
+
+
 def test_the_program_ends_with_the_code_of_the_command(monkeypatch):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)  # does not come back in truth

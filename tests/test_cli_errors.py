@@ -191,6 +191,7 @@ def test_identifiers_are_no_classes(work, capsys):
         (["-k", 2, "--threshold", "nan"], "--threshold: expected"),
         (["-k", 2, "--seed", -1], "--seed: expected"),
         (["-k", 2, "--device", "abacus"], "--device: expected one that torch can use"),
+        (["-k", 2, "--device", "meta"], "--device: expected one that torch can use"),
         (["-k", 3, "--class-prior", 1, 2], "class_prior: expected 3 positive numbers"),
         (["-k", 2, "--n-heads", 0], "n_heads: expected"),
         (["-k", 2, "--learning-rate", 0], "learning_rate: expected"),

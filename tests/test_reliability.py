@@ -605,6 +605,15 @@ def test_report_names_a_threshold_that_would_keep_somebody(strict):
     assert kept.mask[4]
 
 
+@pytest.mark.parametrize("agreeing", [57, 58, 69])
+def test_report_names_the_ratio_itself_where_it_is_short(agreeing):
+    labels = torch.tensor([0] + [0] * agreeing + [1] * (100 - agreeing))
+    graph = torch.arange(1, 101).expand(101, -1)
+    result = reliable_labels(torch.zeros(101, 1), labels, neighbors=graph, threshold=0.9)
+    reason = result.report().reasons[0]
+    assert f"has ratio 0.{agreeing}, not above 0.9; a threshold below 0.{agreeing} keeps" in reason
+
+
 def test_report_blames_the_empty_class_for_what_balance_removed():
     result, report = three_neighbour_report(threshold=0.9, balance=True)
     assert not result.mask.any()
@@ -659,3 +668,11 @@ def test_array_labels_of_any_integer_width_are_taken():
     for dtype in (np.int8, np.int32, np.int64, np.uint8):  # KMeans.labels_ is int32
         mask = reliable_mask(features, np.array([0, 0, 1, 1], dtype=dtype), k=1)
         assert mask.tolist() == [True] * 4
+
+
+def test_labels_beyond_int64_are_refused():
+    graph = torch.tensor([[1], [0]])
+    with pytest.raises(ValueError, match=r"^labels: expected integers below 2\*\*63, got 18446744"):
+        reliability_ratio(np.array([0, 2**64 - 1], dtype=np.uint64), graph)
+    ratio = reliability_ratio(np.array([2**63 - 1] * 2, dtype=np.uint64), graph)
+    assert ratio.tolist() == [1.0, 1.0]

@@ -177,6 +177,14 @@ def test_nothing_is_doubtful_with_one_class_or_without_labelled_neighbours():
     assert len(find_doubtful(np.array([-1, -1, -1]), graph).order) == 0
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8, np.int32])
+def test_labels_of_any_integer_dtype(dtype):
+    neighbors, labels, _ = digits(flip_anywhere)
+    expected, found = (find_doubtful(x, neighbors) for x in (labels, labels.astype(dtype)))
+    for field, values in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(field, values)
+
+
 def test_wrong_calls_say_so():
     graph = torch.tensor([[1], [0]])
     with pytest.raises(ValueError, match=r"num_classes: expected an int of 2 or more"):
@@ -483,6 +491,14 @@ def test_hostile_names_are_shown_as_text():
     assert "x" * 301 not in page.words
     assert sum(source.startswith("data:image/") for source in page.values("src")) > 10
     assert any(label.startswith("no picture of") for label in page.values("aria-label"))
+
+
+def test_a_page_of_no_label_at_all():
+    features, _, neighbors = example()
+    reliable = reliable_labels(features, torch.full((80,), -1), neighbors=neighbors)
+    assert reliable.num_classes == 0
+    page = Page(render_report(features, reliable, neighbors, title="T"))
+    assert "80 rows of 6 numbers in 0 clusters. 0 of 0 labels are reliable" in page.words
 
 
 def test_the_page_says_what_the_numbers_say():

@@ -200,7 +200,7 @@ def _read(options: Cluster | Audit, title: str) -> Subject:
         raise InputError(f"--threshold: expected a number in [0, 1], got {options.threshold}")
     _check_int("--seed", options.seed, 0, 2**32 - 1)
     try:
-        torch.empty(0, device=options.device)
+        torch.zeros(1, device=options.device).cpu()  # there, and with values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"--device: expected one that torch can use, got {reason}") from None

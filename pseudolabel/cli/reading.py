@@ -80,8 +80,8 @@ def read_labels(path: Path, key: str | None, count: int) -> Labels:
             _refuse(path, "classes from 0 on, or -1 for none", f"{given[row]} in row {row}")
         labelled = given >= 0
     elif given.dtype.kind in "US":
-        given = _as_text(path, given)
-        labelled = ~np.isin(np.char.strip(given), _NO_LABEL)
+        given = np.char.strip(_as_text(path, given))
+        labelled = ~np.isin(given, _NO_LABEL)
         given = np.where(labelled, given, "")
     else:
         _refuse(path, "integers or strings", f"dtype {given.dtype}")
@@ -176,13 +176,17 @@ def _from_text(path: Path, key: str | None, option: str) -> np.ndarray:
         if path.suffix.lower() == ".txt":
             labels = text.removesuffix("\n").split("\n")
         else:
-            table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            column = _choose(path, key or "label", option, list(table.fieldnames or ()))
-            labels = []
+            table = csv.reader(io.StringIO(text, newline=""), strict=True)
+            titles = next(table, [])
+            column = _choose(path, key or "label", option, titles)
+            place, labels = titles.index(column), []
             for row in table:
-                if row[column] is None:
+                if not row and len(titles) > 1:
+                    continue
+                cells = row or [""]  # of a single column an empty line is an empty cell
+                if place >= len(cells):
                     _refuse(path, f"a {column} in line {table.line_num}", "a line that ends before")
-                labels.append(row[column])
+                labels.append(cells[place])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         _refuse(path, "text in UTF-8", str(error))
     labels = [label.strip() for label in labels]

@@ -36,17 +36,13 @@ class NeighborFiles:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._unfinished: list[np.memmap] = []
         self.done = self._read_progress()
-        if self.finished:
-            return
-        for field, kind in zip(_FIELDS, ("int64", dtype), strict=True):
-            if self.done == 0:
+        self.finished = self.done == shape[0]
+        """Whether all rows are done; `finish` gives their files the names that they lack."""
+        if self.done == 0:
+            # Before the files, which nobody could tell from others without it.
+            self._write_progress()
+            for field, kind in zip(_FIELDS, ("int64", dtype), strict=True):
                 np.lib.format.open_memmap(self._partial(field), "w+", kind, shape)
-        self._write_progress()
-
-    @property
-    def finished(self) -> bool:
-        """Whether both files are complete."""
-        return all((self.folder / f"{field}.npy").exists() for field in _FIELDS)
 
     def partial(self) -> Neighbors:
         """Tensors over the unfinished files: what is written to them is written to disk."""
@@ -68,13 +64,17 @@ class NeighborFiles:
         complete = (np.lib.format.open_memmap(self.folder / f"{f}.npy", "c") for f in _FIELDS)
         return Neighbors(*map(torch.from_numpy, complete))
 
+    @property
+    def _aside(self) -> Path:
+        return self.folder / "search.json.partial"
+
     def _partial(self, field: str) -> Path:
         return self.folder / f"{field}.partial.npy"
 
     def _read_progress(self) -> int:
         path = self.folder / "search.json"
         if not path.exists():
-            if any(self.folder.iterdir()):
+            if any(path != self._aside for path in self.folder.iterdir()):
                 wrong_value("out", "a new or empty folder, or one of this search", str(self.folder))
             return 0
         try:
@@ -86,9 +86,11 @@ class NeighborFiles:
         if differing:
             was = ", ".join(f"{key} {search.get(key)!r}" for key in differing)
             wrong_value("out", "a folder of this very search", f"one of another, with {was}")
+        for field in _FIELDS if done else ():
+            if not self._partial(field).exists() and not (self.folder / f"{field}.npy").exists():
+                raise ValueError(f"out: expected {self._partial(field)}, got no such file")
         return done
 
     def _write_progress(self) -> None:
-        aside = self.folder / "search.json.partial"
-        aside.write_text(json.dumps({**self.search, "done": self.done}, indent=1))
-        aside.replace(self.folder / "search.json")
+        self._aside.write_text(json.dumps({**self.search, "done": self.done}, indent=1))
+        self._aside.replace(self.folder / "search.json")

@@ -34,7 +34,7 @@ def class_shares(num_samples: int, num_classes: int, prior: object = None) -> tu
     values = _listed("prior", prior, "a sequence of K positive numbers", num_classes)
     for p in values:
         check_real("prior", p, high=float("inf"), low_open=True, high_open=True)
-    weights = [as_fraction(p) for p in values]  # a NumPy float32 is read by its own digits
+    weights = [as_fraction(p) for p in values]
     total = sum(weights, Fraction(0))
     parts = [weight / total for weight in weights]
     shares = [max(1, num_samples * part.numerator // part.denominator) for part in parts]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 from pseudolabel._checks import (
     check_device,
@@ -96,6 +96,8 @@ def class_prototypes(features: Tensor, indices: Tensor) -> Tensor:
             expected = f"indices in [-1, {len(features) - 1}]"
             wrong_value("indices", expected, indices[outside][0].item())
 
+    if indices.shape[-1] == 0:
+        indices = pad(indices, (0, 1), value=-1)
     chosen = (indices >= 0).double()
     sums = embedding_bag(
         indices.clamp(min=0).flatten(0, -2),

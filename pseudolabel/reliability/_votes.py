@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pseudolabel._checks import (
+    as_int64,
     check_device,
     check_flag,
     check_integer,
@@ -110,7 +111,7 @@ def as_labels(labels: Tensor | np.ndarray) -> Tensor:
     if isinstance(labels, np.ndarray):
         if not np.issubdtype(labels.dtype, np.integer):
             wrong_type("labels", "an integer dtype", labels)
-        labels = torch.from_numpy(labels.astype(np.int64))
+        labels = torch.from_numpy(as_int64("labels", labels))
     check_integer("labels", labels, "*heads, N")
     check_labels("labels", labels)
     return labels

@@ -101,7 +101,8 @@ def _reason(
     if best == 0:
         return "no sample has a neighbour that carries its label."
     digits = 4 - math.ceil(math.log10(best))
-    reached = math.floor(best * 10**digits) / 10**digits  # rounded down: it must keep the sample
+    # Rounded down, for it must keep the sample.
+    reached = math.floor(as_fraction(best) * 10**digits) / 10**digits
     above, below = ("above", "below") if strict else ("at or above", "at or below")
     return (
         f"the best of {samples} samples has ratio {reached}, not {above} {threshold!r}; "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from pseudolabel._checks import check_int, wrong_value
 from pseudolabel.reliability import reliability_ratio
+from pseudolabel.reliability._votes import as_labels
 from pseudolabel.types import Neighbors
 
 _PRIOR_ROWS = 10  # what is assumed of a class before its rows are seen weighs as many rows
@@ -85,7 +85,7 @@ def find_doubtful(
     ratio = reliability_ratio(labels, neighbors).cpu().numpy()
     if ratio.ndim != 1:
         wrong_value("labels", "shape (N,)", labels)
-    given = torch.as_tensor(labels).cpu().numpy()
+    given = as_labels(labels).cpu().numpy()
     num_classes = _number_of_classes(given, num_classes)
     indices = neighbors.indices if isinstance(neighbors, Neighbors) else neighbors
     votes = _votes(given, indices.cpu().numpy(), num_classes)

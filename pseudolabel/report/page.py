@@ -120,7 +120,7 @@ def render_report(
     row_names = None if row_names is None else _names("row_names", row_names, len(reliable.given))
     if len(features) != len(reliable.given):
         wrong_value("features", f"{len(reliable.given)} rows, one a label", features)
-    doubt = doubt or find_doubtful(reliable.given, indices, num_classes=len(names))
+    doubt = doubt or find_doubtful(reliable.given, indices, num_classes=len(names) or None)
     graph = indices.cpu().numpy()
     given, mask = reliable.given.cpu().numpy(), reliable.mask.cpu().numpy()
     ratio = reliable.ratio.cpu().numpy()

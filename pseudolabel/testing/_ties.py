@@ -7,7 +7,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from pseudolabel.testing.answers import Answer
+from pseudolabel.testing.answers import SAME_WEIGHT, Answer
 from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.violation import LawViolation
@@ -65,8 +65,12 @@ def only_pairs_tie(rule: LabelingRule, case: Case) -> bool:
     Two samples are always as far from the mean of both, and each other's nearest ones as far from
     one another. No movement of the numbers breaks such ties, so it is for the index to do.
     """
-    columns = torch.stack([a.columns() for a in _in_every_order(rule, case)], dim=-1)
-    return all(_exchanged_in_pairs(column) for column in columns.unbind(-2))
+    answers = _in_every_order(rule, case)
+    columns = [*torch.stack([a.columns() for a in answers], dim=-1).unbind(-2)]
+    weights = [answer.weights for answer in answers if answer.weights is not None]
+    if weights:
+        columns.append(_levels(torch.stack(weights, dim=-1)))
+    return all(_exchanged_in_pairs(column) for column in columns)
 
 
 def order_decides(rule: LabelingRule, case: Case) -> bool:
@@ -81,6 +85,14 @@ def _in_every_order(rule: LabelingRule, case: Case) -> list[Answer]:
         rule(case.shuffled(order.tolist())).shuffled(order.argsort().tolist())
         for order in _orders(case.num_samples)
     ]
+
+
+def _levels(weights: Tensor) -> Tensor:
+    """Weights as whole numbers, the same for those that rounding may part."""
+    ordered, order = weights.flatten().sort()
+    levels = torch.zeros_like(order)
+    levels[order[1:]] = (ordered.diff() > SAME_WEIGHT).cumsum(0)
+    return levels.view_as(weights)
 
 
 def _exchanged_in_pairs(answers: Tensor) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pseudolabel.testing.cases import rename, show
 
-_SAME_WEIGHT = 1e-2
+SAME_WEIGHT = 1e-2
 
 
 class Answer(NamedTuple):
@@ -44,7 +44,7 @@ class Answer(NamedTuple):
         if self.kind == "labels":
             differs = differs.any(-1)
         if self.weights is not None and other.weights is not None:
-            differs = differs | ((self.weights - other.weights).abs() > _SAME_WEIGHT)
+            differs = differs | ((self.weights - other.weights).abs() > SAME_WEIGHT)
         return differs
 
     def chooses_as(self, other: Answer) -> bool:

@@ -178,6 +178,52 @@ def test_a_killed_search_ends_with_the_same_answer(tmp_path):
     assert_identical(found, nearest_neighbors(features, 7))
 
 
+class Killed(BaseException):
+    """Nobody catches it, as nobody does SIGKILL."""
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_search_that_is_killed_at_any_write_goes_on(tmp_path, monkeypatch, small_groups, done):
+    features = gaussian(0, 120, 9)
+    expected = nearest_neighbors(features, 7)
+
+    def killing(write, moment):
+        def until(*args):
+            moment[0] -= 1
+            if moment[0] == 0 and not done:
+                raise Killed
+            result = write(*args)
+            if moment[0] == 0:
+                raise Killed
+            return result
+
+        return until
+
+    writes = [(Path, "write_text"), (Path, "replace"), (np.lib.format, "open_memmap")]
+    killed = 0
+    for number in range(1, 100):
+        folder, moment = tmp_path / str(number), [number]
+        with monkeypatch.context() as patch:
+            for owner, name in writes:
+                patch.setattr(owner, name, killing(getattr(owner, name), moment))
+            try:
+                nearest_neighbors(features, 7, out=folder)
+            except Killed:
+                killed += 1
+        assert_identical(nearest_neighbors(features, 7, out=folder), expected)
+        if moment[0] > 0:
+            break
+    assert killed == number - 1 > 12
+
+
+def test_a_file_that_is_lost_is_named(tmp_path):
+    features = gaussian(0, 60, 9)
+    nearest_neighbors(features, 7, out=tmp_path)
+    (tmp_path / "similarity.npy").unlink()
+    with pytest.raises(ValueError, match=r"^out: expected .*similarity\.partial\.npy, got no"):
+        nearest_neighbors(features, 7, out=tmp_path)
+
+
 def test_rows_are_on_the_disk_before_they_are_noted_as_done(tmp_path, monkeypatch):
     steps = []
     flush, replace = np.memmap.flush, Path.replace

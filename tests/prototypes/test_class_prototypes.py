@@ -57,6 +57,14 @@ def test_free_places_are_skipped_and_never_read_as_the_last_row():
     assert class_prototypes(features, indices).tolist() == [[2.0], [1.0], [0.0]]
 
 
+@pytest.mark.parametrize("heads", [(), (3,)])
+def test_clusters_without_a_place_get_zeros(heads):
+    nobody = torch.zeros(*heads, 2, 0, dtype=torch.int64)
+    prototypes = class_prototypes(torch.ones(4, 5), nobody)
+    assert prototypes.shape == (*heads, 2, 5)
+    assert not prototypes.any()
+
+
 def test_a_free_place_hides_a_huge_last_row():
     features = torch.tensor([[1.0], [3e38]])
     assert class_prototypes(features, torch.tensor([[0, -1]])).tolist() == [[1.0]]

@@ -146,6 +146,9 @@ def test_priors_are_shared_out_exactly(case):
         (7, [3, 3, 0.001, 0.001, 0.001], [2, 2, 1, 1, 1]),
         (6, [3, 3, 0.001, 0.001, 0.001], [1, 2, 1, 1, 1]),
         (6, [0.001, 3, 3, 0.001, 0.001], [1, 1, 2, 1, 1]),
+        (30, [0.7e-6, 1.4e-6], [10, 20]),
+        (40, [1e-300, 3e-300], [10, 30]),
+        (40, [10**13, 3 * 10**13], [10, 30]),
     ],
 )
 @pytest.mark.parametrize("kind", [list, tuple, np.array, float64_tensor])
@@ -158,7 +161,13 @@ def test_priors_by_hand(num_samples, prior, expected, kind):
 @pytest.mark.parametrize("kind", [np.float32, torch.tensor])
 @pytest.mark.parametrize(
     ("num_samples", "prior", "expected"),
-    [(10, [0.1, 0.2, 0.7], [1, 2, 7]), (20, [0.95, 0.05], [19, 1]), (9, [1 / 3] * 3, [3, 3, 3])],
+    [
+        (10, [0.1, 0.2, 0.7], [1, 2, 7]),
+        (20, [0.95, 0.05], [19, 1]),
+        (9, [1 / 3] * 3, [3, 3, 3]),
+        (9, [1 / 3, 2 / 3], [3, 6]),
+        (30, [0.7e-6, 1.4e-6], [10, 20]),
+    ],
 )
 def test_priors_in_single_precision(num_samples, prior, expected, kind):
     features, probs = gaussian(0, num_samples, 2), torch.full((num_samples, len(prior)), 0.5)

@@ -706,6 +706,17 @@ def best_per_class(probs, *, most=2):
     return targets, weights
 
 
+def weights_by_place(probs):
+    return probs.argmax(-1), torch.linspace(0.2, 0.9, len(probs))
+
+
+def weights_by_rank(probs):
+    """Equal samples take equal ranks in turn, which shuffles their weights and nothing else."""
+    weights = torch.empty(len(probs))
+    weights[stable_order(probs.amax(-1))] = 1 - torch.arange(len(probs)) / (2 * len(probs))
+    return probs.argmax(-1), weights
+
+
 def standardised(probs):
     """Weights relative to the spread of the batch (SoftMatch), however small that is."""
     confidence = probs.double().amax(-1)
@@ -807,6 +818,8 @@ SELECTIONS = [
         raises=True,
     ),
     Entry("relative to class 0", relative_to_the_wrong_class, "selection", ("class_permutation",)),
+    Entry("weights by place", weights_by_place, "selection", ("sample_permutation",)),
+    Entry("weights by rank, ties by index", weights_by_rank, "selection"),
     Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
     Entry("the batch decides", above_the_mean, "selection", ("per_sample",), {"per_sample": True}),
     Entry("last of equal classes", last_of_equal_classes, "selection", ("ties",)),
