@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _value_checks: bool | None = None
 
 
@@ -96,7 +96,7 @@ def check_floating(name: str, x: Tensor, axes: str, *, finite: bool = True) -> N
     """Checks for a floating-point tensor with the axes named, ``"*heads, M, K"`` for instance."""
     if not isinstance(x, Tensor):
         wrong_type(name, f"a floating-point tensor of shape ({axes})", x)
-    if x.dtype not in _FLOATING:
+    if x.dtype not in FLOATING:
         wrong_type(name, "a floating-point dtype of 16 bits or more", x)
     check_axes(name, x, axes)
     if finite and values_are_checked(x) and not torch.isfinite(x).all():

@@ -138,12 +138,14 @@ def test_mask_equals_the_oracle(graph, strict, threshold):
         assert mask[head].tolist() == expected
 
 
-@pytest.mark.parametrize("kind", [float, np.float32, lambda t: float(np.float32(t))])
+@pytest.mark.parametrize("kind", [float, np.float16, np.float32, lambda t: float(np.float32(t))])
 @pytest.mark.parametrize("strict", [True, False])
 def test_every_percentage_is_read_as_a_decimal(strict, kind):
     """Of 100 neighbours, 95 are not above 0.95 and 96 are; 29 reach 0.29."""
     features, labels, neighbors = counting_graph()
-    exact = range(101) if kind is float else [0, 5, 10, 20, 25, 50, 60, 75, 80, 90, 95, 100]
+    exact = (
+        range(101) if isinstance(kind, type) else [0, 5, 10, 20, 25, 50, 60, 75, 80, 90, 95, 100]
+    )
     for percent in exact:
         mask = reliable_mask(
             features, labels, threshold=kind(percent / 100), strict=strict, neighbors=neighbors

@@ -103,6 +103,11 @@ def test_a_float32_threshold_is_read_as_the_decimal_it_was_written_as(dtype):
     assert FixedThreshold(rounded, strict=True)(probs).weights.item() == 0
 
 
+@pytest.mark.parametrize("threshold", [1e-7, 6e-7, 0.123456789, 1 / 3, 1.0])
+def test_a_threshold_is_the_number_itself(threshold):
+    assert FixedThreshold(threshold).threshold == threshold
+
+
 def test_fixed_threshold_defaults():
     probs = torch.tensor([[0.9499], [0.95], [0.951]])
     assert FixedThreshold()(probs).weights.tolist() == [0, 1, 1]

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pseudolabel._checks import check_has_values, values_are_checked, wrong_type, wrong_value
+from pseudolabel._checks import (
+    FLOATING,
+    check_has_values,
+    values_are_checked,
+    wrong_type,
+    wrong_value,
+)
 
 _BLOCK_ELEMENTS = 2**18  # of features converted at a time
 
@@ -22,7 +28,7 @@ class Source:
         if not isinstance(data, (Tensor, np.ndarray)):
             wrong_type(name, axes, data)
         floating = (
-            data.is_floating_point()
+            data.dtype in FLOATING
             if isinstance(data, Tensor)
             else data.dtype.newbyteorder("=") in (np.float16, np.float32, np.float64)
         )
