@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 import pseudolabel
 from pseudolabel.cli import entry, folder, judging, main
-from pseudolabel.cli.reading import list_pictures, read_labels
+from pseudolabel.cli.reading import list_pictures, read_features, read_labels
 from pseudolabel.estimator import PrototypeClustering
 
 FILES = {
@@ -444,6 +444,30 @@ def test_a_text_of_whole_numbers_is_of_numbers(tmp_path):
     assert labels.given.tolist() == [10, 2, 2, -1, -1]
     path.write_text("10\n+2\nant")
     assert read_labels(path, None, 3).names == ["+2", "10", "ant"]
+
+
+def test_minus_one_among_names_is_no_name(tmp_path):
+    np.save(tmp_path / "y.npy", np.array(["b", "-1", "a", ""]))
+    (tmp_path / "y.txt").write_text("b\n-1\na\n\n")
+    for file in ("y.npy", "y.txt"):
+        labels = read_labels(tmp_path / file, None, 4)
+        assert labels.names == ["a", "b"]
+        assert labels.codes.tolist() == [1, -1, 0, -1]
+
+
+def test_pictures_are_in_the_order_of_their_folders(tmp_path):
+    for name in ("b/1.png", "a/2.png", "a/b/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in list_pictures(tmp_path, 3)]
+    assert found == ["a/2.png", "a/b/0.png", "b/1.png"]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
+def test_large_whole_numbers_stay_apart(tmp_path, dtype):
+    np.save(tmp_path / "x.npy", np.array([[2**24], [2**24 + 1]], dtype))
+    features = read_features(tmp_path / "x.npy", None)
+    assert features.tolist() == [[2.0**24], [2.0**24 + 1]]
 
 
 def test_blanks_and_empty_lines_mean_the_same_in_every_file(tmp_path):

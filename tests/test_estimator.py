@@ -365,6 +365,8 @@ def _matched(labels, truth):
         ({"max_iter": 0}, ValueError, "max_iter: "),
         ({"early_stopping": 1}, TypeError, "early_stopping: "),
         ({"tol": -1.0}, ValueError, "tol: "),
+        ({"tol": float("inf")}, ValueError, "tol: "),
+        ({"learning_rate": float("inf")}, ValueError, "learning_rate: "),
         ({"n_iter_no_change": 0}, ValueError, "n_iter_no_change: "),
         ({"n_neighbors": 90}, ValueError, r"n_neighbors: expected an int in \[1, 89\]"),
         ({"reliability_threshold": 2}, ValueError, "reliability_threshold: "),
@@ -405,3 +407,11 @@ def test_the_default_device_is_not_asked():
         probs = fitted.predict_proba(points)
     np.testing.assert_array_equal(fitted.labels_, expected.labels_)
     np.testing.assert_array_equal(probs, expected.predict_proba(points))
+
+
+def test_by_default_half_a_cluster_is_asked():
+    points, _ = blobs((20, 20, 20), num_features=2, spread=8.0)
+    shares = small(max_iter=1).fit(points).reliability_  # N / (2 K) = 10 neighbours
+    assert np.allclose(10 * shares, np.round(10 * shares))
+    assert len(np.unique(shares)) > 2
+    assert (np.round(10 * shares) % 2 == 1).any()

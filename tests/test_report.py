@@ -270,6 +270,34 @@ def test_doubtful_classes_are_those_below_half_the_worst_first():
     assert [row.name for row in doubtful_classes(rows)] == ["d", "e", "c"]
 
 
+def test_a_lower_threshold_is_not_offered_for_what_the_confidence_removed():
+    labels, graph = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([[1], [2], [0], [4], [0], [3]])
+    probs = torch.full((6, 2), 0.5)
+    probs[0] = torch.tensor([1.0, 0.0])
+    reliable = reliable_labels(
+        np.zeros((6, 1)), labels, neighbors=graph, probs=probs, min_confidence=0.9
+    )
+    assert reliable.mask.tolist() == [True] + [False] * 5
+    doubt = find_doubtful(labels, graph)
+    rows = class_rows(reliable, graph.numpy(), doubt, "ab")
+    assert [(row.next_ratio, row.next_count) for row in rows] == [(None, 0), (None, 0)]
+
+
+def test_a_class_that_explains_as_well_is_not_suggested():
+    graph = torch.tensor([[1, 2], [0, 3], [3, 0], [2, 1]])
+    found = find_doubtful(np.array([0, 0, 1, 1]), graph)
+    assert found.suggested.tolist() == [0, 0, 1, 1]
+    assert found.doubt.tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, SyntaxError, Image.DecompressionBombError])
+def test_a_picture_that_cannot_be_read_is_left_out(error):
+    def broken(row):
+        raise error("broken")
+
+    assert Thumbnails(broken)(0).source == ""
+
+
 def test_why_a_class_is_doubtful_is_told_in_sentences():
     row = ClassRow(
         code=0,

@@ -16,6 +16,8 @@ from pseudolabel.testing.violation import LawViolation
 # How far numbers are moved before an answer in a dtype is compared with float32's.
 _SIZES = {torch.float64: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
+_COPIES = 8
+
 
 def compare(
     law: str, rule: LabelingRule, case: Case, changed: Case, expected: Answer, change: str
@@ -80,8 +82,18 @@ def only_twins_differ(rule: LabelingRule, case: Case, expected: Answer, got: Ans
 
 
 def twins_change_places(rule: LabelingRule, case: Case, names: Sequence[int]) -> bool:
-    """Whether new names reverse two classes of one prototype; that may decide about others, too."""
-    return any(names[first] > names[later] for first, later in _twins(rule, case))
+    """Whether new names reverse two classes of one prototype; that may decide about others, too.
+
+    So have all classes whose prototypes are made of more samples than there are. Then new names
+    change nothing among many copies of the samples, each moved a little.
+    """
+    if any(names[first] > names[later] for first, later in _twins(rule, case)):
+        return True
+    if rule.kind != "labels" or rule.metric is None:
+        return False
+    crowd = case.shuffled(list(range(case.num_samples)) * _COPIES)
+    crowd = crowd.moved(rule.metric, 0, 1, _SIZES[torch.float64])
+    return rule(crowd.renamed(names)).same(rule(crowd).renamed(names))
 
 
 def _twins(rule: LabelingRule, case: Case) -> list[tuple[int, int]]:

@@ -163,3 +163,26 @@ def test_entropy_compiled_in_one_graph_equals_eager():
     for batch in (5, 8):
         probs = gaussian(7, 2, batch, 4, dtype=torch.float32).softmax(-1)
         assert_close(compiled(probs), entropy_regularizer(probs), rtol=1e-6, atol=1e-6)
+
+
+def test_between_minus_one_and_the_ignored_index_there_is_no_target():
+    logits = torch.randn(3, 4)
+    targets = torch.tensor([0, -100, -50])
+    with pytest.raises(ValueError, match=r"-50"):
+        consistency_loss(logits, targets, ignore_index=-100)
+    assert consistency_loss(logits[:2], targets[:2], ignore_index=-100).isfinite()
+
+
+def test_half_precision_losses_are_not_added_in_half_precision():
+    logits = torch.zeros(8192, 3, dtype=torch.float16)
+    logits[:, 0] = 20
+    loss = consistency_loss(logits, torch.ones(8192, dtype=torch.int64))
+    assert loss.item() == pytest.approx(20, rel=1e-3)
+
+
+def test_the_mean_prediction_is_not_rounded_on_the_way():
+    ones = torch.ones(70_000, 1, dtype=torch.float16)
+    assert entropy_regularizer(ones).item() == 0
+    probs = torch.full((3000, 2), 0.3, dtype=torch.bfloat16)
+    expected = entropy_regularizer(probs[:1].double())
+    assert entropy_regularizer(probs) == expected.to(torch.bfloat16)

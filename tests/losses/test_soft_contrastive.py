@@ -307,3 +307,12 @@ def test_a_tiny_temperature_stays_finite():
     loss.backward()
     assert loss.isfinite()
     assert predictions.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-38, 1e-300])
+def test_tiny_predictions_have_a_direction(size):
+    dtype = torch.float64 if size < 1e-100 else torch.float32
+    predictions = torch.tensor([[size, 0.0], [0.0, size]], dtype=dtype)
+    labels = torch.tensor([0, 1])
+    expected = soft_contrastive_loss(torch.eye(2, dtype=dtype), labels)
+    assert_close(soft_contrastive_loss(predictions, labels), expected)

@@ -216,6 +216,15 @@ def test_a_search_that_is_killed_at_any_write_goes_on(tmp_path, monkeypatch, sma
     assert killed == number - 1 > 12
 
 
+@pytest.mark.parametrize("row", [0, 2999])
+def test_a_change_of_any_row_makes_another_search(tmp_path, row):
+    features = gaussian(0, 3000, 100, dtype=torch.float32)
+    nearest_neighbors(features, 2, out=tmp_path)
+    features[row] += 1
+    with pytest.raises(ValueError, match=r"^out: expected .* of another, with features"):
+        nearest_neighbors(features, 2, out=tmp_path)
+
+
 def test_a_file_that_is_lost_is_named(tmp_path):
     features = gaussian(0, 60, 9)
     nearest_neighbors(features, 7, out=tmp_path)

@@ -167,6 +167,17 @@ def test_the_scores_of_an_object_are_not_used_and_nothing_is_searched_again(metr
 
 
 @needs_faiss
+@pytest.mark.parametrize("held", [7, 25])
+def test_an_index_of_other_rows_is_refused(held):
+    import faiss
+
+    index = faiss.IndexFlatIP(4)
+    index.add(gaussian(1, held, 4, dtype=torch.float32).numpy())
+    with pytest.raises(ValueError, match=rf"^backend: expected .* 20 vectors, got {held}"):
+        nearest_neighbors(gaussian(0, 20, 4), 1, backend=index)
+
+
+@needs_faiss
 def test_a_full_index_is_not_filled_again():
     import faiss
 

@@ -401,3 +401,20 @@ def test_groups_that_go_on_within_a_tile_begin_with_the_tile(small_tiles):
     groups = search.groups(tile + 3)
     assert groups[0][0] == tile
     assert [stop for _, stop in groups] == [*(start for start, _ in groups[1:]), 300]
+
+
+@both_metrics
+def test_autocast_changes_no_neighbour(metric):
+    features = gaussian(0, 500, 64, dtype=torch.float32)
+    expected = nearest_neighbors(features, 200, metric=metric)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_identical(nearest_neighbors(features, 200, metric=metric), expected)
+
+
+def test_a_crowd_of_equal_rows_is_judged_without_a_graph():
+    features, labels = torch.ones(1500, 2), torch.arange(1500) % 2
+    graph = nearest_neighbors(features, 3)
+    for threshold in (0.3, 0.5, 0.9):
+        mask = reliable_mask(features, labels, k=3, threshold=threshold)
+        expected = reliable_mask(features, labels, threshold=threshold, neighbors=graph)
+        assert torch.equal(mask, expected)

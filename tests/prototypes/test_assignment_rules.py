@@ -387,6 +387,20 @@ def test_distances_of_close_rows_are_right_to_the_last_digits(apart):
     assert actual.similarity.tolist() == pytest.approx(expected, rel=1e-15, abs=0)
 
 
+def test_rows_apart_by_a_few_last_places_are_apart():
+    features = torch.tensor([[1.0, 2.0], [1.0 + 2.0**-50, 2.0]], dtype=torch.float64)
+    actual = assign_labels(features, features[:1], 2, metric="euclidean")
+    assert actual.similarity.tolist() == [0.0, -(2.0**-50)]
+
+
+@pytest.mark.parametrize("rule", ASSIGNMENTS)
+def test_similarities_are_as_precise_as_the_features(rule):
+    features = gaussian(0, 6, 3)
+    for wide, narrow in ((torch.float64, torch.float32), (torch.float32, torch.float64)):
+        made = assign_labels(features.to(wide), features[:2].to(narrow), 2, assignment=rule)
+        assert made.similarity.dtype == wide
+
+
 def test_what_levels_lose_is_added():
     first, second = 1 + 2.0**-24 + 2.0**-45, 1 + 2.0**-24 - 2.0**-45
     features = torch.tensor([[first, 1.0], [second, 1.0]], dtype=torch.float64)

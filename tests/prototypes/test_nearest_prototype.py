@@ -104,3 +104,21 @@ def test_one_cluster_layout_gradients_inputs_and_device(device):
     assert torch.equal(labels, nearest_prototype(moved.contiguous(), prototypes.contiguous()))
     assert nearest_prototype(moved, prototypes[:1]).eq(0).all()
     assert torch.equal(features, before)
+
+
+@both_metrics
+def test_more_rows_than_a_block_and_several_heads(metric):
+    features, prototypes = gaussian(0, 20_000, 2), gaussian(1, 2, 3, 2)
+    labels = nearest_prototype(features, prototypes, metric=metric)
+    assert labels.shape == (2, 20_000)
+    for head, alone in zip(prototypes, labels, strict=True):
+        assert torch.equal(nearest_prototype(features, head, metric=metric), alone)
+        assert torch.equal(nearest_prototype(features[-5:], head, metric=metric), alone[-5:])
+
+
+def test_what_is_reported_equal_goes_to_the_lower_class():
+    features = torch.tensor([[1.0, 1e-5]])
+    prototypes = torch.tensor([[1.0, 0.0], [1.0, 1e-5]])  # the cosines differ by 5e-11
+    assert assign_labels(features, prototypes, 1).similarity.tolist() == [1.0, 1.0]
+    assert nearest_prototype(features, prototypes).tolist() == [0]
+    assert nearest_prototype(features.double(), prototypes.double()).tolist() == [1]
