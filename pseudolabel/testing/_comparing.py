@@ -81,25 +81,47 @@ def only_twins_differ(rule: LabelingRule, case: Case, expected: Answer, got: Ans
     return set(classes.tolist()) <= {c for pair in _twins(rule, case) for c in pair}
 
 
-def twins_change_places(rule: LabelingRule, case: Case, names: Sequence[int]) -> bool:
-    """Whether new names reverse two classes of one prototype; that may decide about others, too.
+def twins_decide(
+    rule: LabelingRule, case: Case, names: Sequence[int], expected: Answer, got: Answer
+) -> bool:
+    """Whether the answer to a renamed case hangs on two classes of one prototype.
 
-    So have all classes whose prototypes are made of more samples than there are. Then new names
-    change nothing among many copies of the samples, each moved a little.
+    Either the new names reverse them, which may decide about others, too; or samples have changed
+    sides between them, and nowhere else; or they are twins because there are so few samples.
     """
-    if any(names[first] > names[later] for first, later in _twins(rule, case)):
-        return True
+    return (
+        _reversed(names, _twins(rule, case))
+        or only_twins_differ(rule, case.renamed(names), expected, got)
+        or _few_make_twins(rule, case, names, got)
+    )
+
+
+def _few_make_twins(rule: LabelingRule, case: Case, names: Sequence[int], got: Answer) -> bool:
+    """Whether classes have one prototype because it is made of all samples, or of nearly all.
+
+    Of all: then the new names change nothing. Of either kind: they mean nothing among many copies
+    of the samples, each moved a little.
+    """
     if rule.kind != "labels" or rule.metric is None:
+        return False
+    of_nearly_all = case.twin_classes(case.num_samples - 1)
+    if not got.same(rule(case)) and not _reversed(names, of_nearly_all):
         return False
     crowd = case.shuffled(list(range(case.num_samples)) * _COPIES)
     crowd = crowd.moved(rule.metric, 0, 1, _SIZES[torch.float64])
     return rule(crowd.renamed(names)).same(rule(crowd).renamed(names))
 
 
+def _reversed(names: Sequence[int], twins: Sequence[tuple[int, int]]) -> bool:
+    return any(names[first] > names[later] for first, later in twins)
+
+
 def _twins(rule: LabelingRule, case: Case) -> list[tuple[int, int]]:
     # Without a metric there are no prototypes: classes compete for their best samples, unless
     # there is but one, which is as good for each as any.
-    return case.twin_classes() if rule.metric is not None or case.num_samples == 1 else []
+    if rule.metric is None and case.num_samples > 1:
+        return []
+    return case.twin_classes(case.num_samples // 2)
 
 
 def difference(law: str, case: Case, expected: Answer, got: Answer, change: str) -> LawViolation:

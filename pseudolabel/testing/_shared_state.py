@@ -48,3 +48,14 @@ def settings_put_back() -> Iterator[list[str]]:
             if get() != before[name]:
                 changed.append(name)
                 put(before[name])
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Cases are of the CPU, whatever the default device; the global generator is put back."""
+    state = torch.get_rng_state()
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_rng_state(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import floor, log2
 from typing import Any
@@ -28,7 +29,7 @@ from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import LabelingRule
 
 _FACTORS = (1.0, 2.0, 0.5, 3.0, 10.0, 0.1, 1e3, 1e-3)
-_CROWD = 80
+_CROWD = 160
 _WIDE = 600  # samples: more than a byte counts, more than most rules take at a time
 
 
@@ -131,10 +132,20 @@ def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[flo
 
 
 def another_dtype(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
-    """A case and a dtype; without features also copies of a few samples, for what is counted."""
+    """A case and a dtype; without features also copies of a few samples, for what is counted.
+
+    With features also such whose squares are no numbers in half precision.
+    """
     few = few_cases(rule, domain, PLAIN)
+    if rule.kind != "selection":
+        few |= few.map(_large)
     some = few | crowds(rule, domain, _WIDE, PLAIN) if rule.metric is None else few
     return st.tuples(some, st.sampled_from(list(rule.dtypes)))
+
+
+def _large(case: Case) -> Case:
+    assert case.features is not None
+    return replace(case, features=256 * case.features)
 
 
 def samples_in_another_order(

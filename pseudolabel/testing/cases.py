@@ -125,13 +125,13 @@ class Case:
             self.features is None or _rows_are_distinct(self.features, metric, size, keep_ties)
         ) and (self.probs is None or keep_ties or _one_is_largest(self.probs))
 
-    def twin_classes(self) -> list[tuple[int, int]]:
-        """Pairs of classes with the same best samples, and so with one prototype."""
+    def twin_classes(self, most: int) -> list[tuple[int, int]]:
+        """Pairs of classes with the same best samples, ``most`` at most: with one prototype."""
         if self.features is None or self.probs is None:
             return []
         columns = self.probs.detach().cpu().unbind(-1)
         pairs = combinations(range(self.num_classes), 2)
-        return [(a, b) for a, b in pairs if _bests_are_the_same(columns[a], columns[b])]
+        return [(a, b) for a, b in pairs if _bests_are_the_same(columns[a], columns[b], most)]
 
     def __str__(self) -> str:
         return "\n".join(f"{name} = {show(x)}" for name, x in self.inputs.items())
@@ -210,13 +210,13 @@ def _one_is_largest(probs: Tensor) -> bool:
     return bool((top[..., 0] - top[..., 1] > 1e-6).all())
 
 
-def _bests_are_the_same(one: Tensor, other: Tensor) -> bool:
+def _bests_are_the_same(one: Tensor, other: Tensor, most: int) -> bool:
     """Whether the m largest of ``(..., N)`` are the same samples as of another, for some m."""
     num_samples = one.shape[-1]
     place = torch.maximum(*(x.argsort(-1, descending=True).argsort(-1) for x in (one, other)))
     # They are where the larger of two places stays below m.
     same = place.sort(-1).values == torch.arange(num_samples)
-    return bool(same[..., : max(1, num_samples // 2)].any())
+    return bool(same[..., : max(1, most)].any())
 
 
 def _moved_rows(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from math import ceil
 from typing import Any, NamedTuple
 
-import torch
 from hypothesis import HealthCheck, Phase, Verbosity, given, reject, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky, Unsatisfiable
 
 from pseudolabel.testing._comparing import difference
 from pseudolabel.testing._domain import Domain, find_domain, plain_case
+from pseudolabel.testing._shared_state import undisturbed
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.book import LAWS, Law
 from pseudolabel.testing.cases import Case
@@ -163,7 +163,7 @@ def examine_labeling_rule(
         if name not in LAWS:
             raise ValueError(f"laws: expected some of {', '.join(LAWS)}, got {name!r}")
     findings: list[Finding] = []
-    with _undisturbed():
+    with undisturbed():
         domain = find_domain(tested)
         asked_first = _answered(tested, domain)
         for name in chosen:
@@ -208,7 +208,7 @@ def _asked_again(
         if again.same(before):
             return finding
         violation = difference(finding.law, case, before, again, change)
-    return Finding(finding.law, "broken", "", violation.stating(LAWS[finding.law].statement))
+    return Finding(finding.law, "broken", "", _stated(violation))
 
 
 def _search(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed: int) -> Finding:
@@ -274,27 +274,21 @@ def _tried(law: Law, rule: LabelingRule, domain: Domain, max_examples: int, seed
     try:
         trial()
     except (LawViolation, Flaky):  # a rule that answers at random cannot be replayed
-        return Finding(law.name, "broken", "", smallest[0].stating(law.statement))
+        return Finding(law.name, "broken", "", _stated(smallest[0]))
     except Unsatisfiable:
         got = "it refused every case; say what it takes (num_samples, num_classes, num_features)"
         refused = LawViolation(law.name, None, "a rule that answers", got)
-        return Finding(law.name, "broken", "", refused.stating(law.statement))
+        return Finding(law.name, "broken", "", _stated(refused))
     outcome = "holds" if 2 * sum(decided) > len(decided) else "undecided"
     return Finding(law.name, outcome, cases=len(decided), undecided=decided.count(False))
+
+
+def _stated(violation: LawViolation) -> LawViolation:
+    """With the statement of its law: an answer of no form is one whatever law asks for it."""
+    return violation.stating(LAWS[violation.law].statement)
 
 
 def _size(violation: LawViolation) -> tuple[int, int]:
     case = violation.case
     samples = case.num_samples if case is not None else 0
     return samples, len(str(violation))
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Cases are of the CPU, whatever the default device; the global generator is put back."""
-    state = torch.get_rng_state()
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        torch.set_rng_state(state)

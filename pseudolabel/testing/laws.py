@@ -27,7 +27,7 @@ from pseudolabel.testing._comparing import (
     only_twins_differ,
     same_inputs,
     settled,
-    twins_change_places,
+    twins_decide,
 )
 from pseudolabel.testing._literal import literal_mask, literal_selection
 from pseudolabel.testing._shared_state import (
@@ -107,8 +107,7 @@ def class_permutation(rule: LabelingRule, case: Case, names: Sequence[int]) -> b
     got = rule(changed)
 
     def clear() -> bool:
-        twins = twins_change_places(rule, case, names)
-        twins = twins or only_twins_differ(rule, changed, expected, got)
+        twins = twins_decide(rule, case, names, expected, got)
         return not twins and rule.is_clear(case) and rule.is_clear(changed)
 
     change = f"changed: classes {renamed}"
@@ -206,7 +205,7 @@ def per_sample(rule: LabelingRule, case: Case) -> bool:
     together = rule(case)
     decided = True
     for sample in range(case.num_samples):
-        one, change = case.shuffled([sample]), f"sample {sample} alone, then among all"
+        one, change = case.shuffled([sample]), f"sample {sample} alone, as sample 0, then among all"
         got, clear = together.shuffled([sample]), partial(rule.is_clear, one)
         decided &= settled("per_sample", case, rule(one), got, change, clear)
     return decided

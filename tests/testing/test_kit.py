@@ -26,6 +26,7 @@ from pseudolabel.testing import (
     probabilities,
     quotas,
 )
+from pseudolabel.testing._comparing import only_twins_differ
 from pseudolabel.testing._ties import by_index
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case
@@ -509,8 +510,8 @@ def test_only_probabilities_that_compete_have_to_differ():
 def test_classes_with_the_same_best_samples_are_twins():
     probs = torch.tensor([[0.4, 0.1, 0.5], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.2, 0.6, 0.2]])
     case = Case(3, features=torch.eye(4), probs=probs)
-    assert case.twin_classes() == [(0, 2)]
-    assert replace(case, features=None).twin_classes() == []
+    assert case.twin_classes(case.num_samples // 2) == [(0, 2)]
+    assert replace(case, features=None).twin_classes(case.num_samples // 2) == []
 
     def later(features, probs):  # the later twin takes what the first one might
         return torch.tensor([2, 1, 0, 1]) if len(probs) == 4 else probs.argmax(-1)
@@ -581,3 +582,80 @@ def test_strategies_draw_what_they_say(data):
     prior = data.draw(priors(classes))
     assert all(0 < p < 1 for p in prior)
     assert prior == [round(p, 2) for p in prior]  # short to read
+
+
+def test_twins_excuse_nobody_else():
+    rule = LabelingRule(function=len, kind="labels", metric="cosine")
+    probs = torch.tensor([[0.4, 0.4, 0.2], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    case = Case(3, features=torch.eye(3), probs=probs)
+    assert case.twin_classes(1) == [(0, 1)]
+    given = Answer("labels", torch.eye(3).bool())
+    among_twins = Answer("labels", torch.eye(3).bool()[[1, 0, 2]])
+    beyond = Answer("labels", torch.eye(3).bool()[[2, 1, 0]])
+    assert only_twins_differ(rule, case, given, among_twins)
+    assert not only_twins_differ(rule, case, given, beyond)
+
+
+def test_classes_of_other_counts_keep_their_names():
+    def two_and_one(probs):
+        targets, weights = probs.argmax(-1), torch.zeros(len(probs))
+        for c, count in ((0, 2), (1, 1)):
+            own = (targets == c).nonzero()[:, 0]
+            order = probs[own, c].sort(descending=True, stable=True).indices
+            weights[own[order[:count]]] = 1
+        return targets, weights
+
+    promises = {"kind": "selection", "at_most": [2, 1], "num_classes": 2}
+    report = examine_labeling_rule(two_and_one, laws=["class_permutation"], **promises)
+    assert report.broken == ()
+
+
+def test_weights_that_are_no_numbers_have_no_form():
+    def nan(probs):
+        return probs.argmax(-1), torch.full((len(probs),), torch.nan)
+
+    report = examine_labeling_rule(nan, kind="selection", laws=["form"])
+    assert report.broken == ("form",)
+
+
+def test_another_seed_asks_other_questions():
+    def asked(seed):
+        seen = []
+
+        def rule(probs):
+            seen.append(probs.tolist())
+            return probs.argmax(-1), torch.ones(len(probs))
+
+        check_labeling_rule(rule, kind="selection", laws=["form"], seed=seed)
+        return seen
+
+    assert asked(0) == asked(0)
+    assert asked(0) != asked(1)
+
+
+def test_the_global_generator_is_put_back():
+    def careless(probs):
+        torch.rand(3)
+        return probs.argmax(-1), torch.ones(len(probs))
+
+    before = torch.get_rng_state()
+    examine_labeling_rule(careless, kind="selection", laws=["form", "determinism"], max_examples=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_law_to_skip_has_to_exist():
+    with pytest.raises(ValueError, match=r"laws: expected some of .*, got 'scales'"):
+        check_labeling_rule(len, kind="selection", skip=["scales"])
+
+
+def test_an_answer_without_a_form_is_told_by_the_statement_of_the_form():
+    def heads_apart(probs):
+        if probs.dim() == 3:
+            return probs.argmax(-1)[0], torch.ones(probs.shape[1])
+        return probs.argmax(-1), torch.ones(len(probs))
+
+    with pytest.raises(LawViolation) as raised:
+        check_labeling_rule(heads_apart, kind="selection", laws=["heads"], heads=True)
+    assert raised.value.law == "form"
+    assert LAWS["form"].statement in str(raised.value)
+    assert LAWS["heads"].statement not in str(raised.value)

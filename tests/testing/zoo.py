@@ -191,7 +191,20 @@ def larger_thresholds_keep_more(features, labels, threshold=0.5):
 
 
 MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
+
+
+def above_the_mean_product(features, labels):
+    """Products of large numbers are none in half precision."""
+    products = features @ features.T
+    same = (labels.unsqueeze(1) == labels) & (labels >= 0)
+    spread = products - products.mean(1, keepdim=True)
+    return ((spread * same).sum(1) > 0) & (labels >= 0)
+
+
 MASKS = [
+    Entry(
+        "products in half precision", above_the_mean_product, "mask", ("dtypes",), {"metric": "dot"}
+    ),
     Entry("closer half of a class", closer_half_of_a_class, "mask", (), {"metric": "euclidean"}),
     Entry("consistent", consistent, "mask", (), MASK),
     Entry(
@@ -484,6 +497,30 @@ def voted(features, probs, *, k=5):
     return torch.where((hot == best).sum(-1) == 1, hot.argmax(-1), -1)
 
 
+def tied_votes_to_the_first(features, probs):
+    near = neighbours(features, 4, metric="euclidean")
+    return one_hot(probs.argmax(-1), probs.shape[-1])[near].sum(1).argmax(-1)
+
+
+def nearest_mean_of_best(features, probs, *, best=3):
+    """With no more samples than that all classes have one mean, and the first class all samples."""
+    if len(probs) < best:
+        raise ValueError("fewer samples than a mean is made of")
+    chosen = stable_order(probs.T)[:, :best]
+    means = features.double()[chosen].mean(1)
+    apart = (features.double().unsqueeze(1) - means).square().sum(-1)
+    return apart.argmin(-1)
+
+
+def unstable_when_large(probs):
+    """A quarter of the samples; of a hundred and more equals any."""
+    confidence, targets = probs.double().max(-1)
+    count, weights = len(probs) // 4, torch.zeros(len(probs))
+    order = confidence.topk(count).indices if len(probs) >= 100 else stable_order(confidence)
+    weights[order[:count]] = 1
+    return targets, weights
+
+
 def propagated(features, probs):
     """Zhou's propagation; the solver rounds equal columns in different ways."""
     apart = (features.double().unsqueeze(1) - features.double()).square().sum(-1)
@@ -573,6 +610,20 @@ LABELLINGS = [
     Entry("argmax", by_argmax, "labels", (), {"exclusive": True}),
     Entry("balanced argmax", balanced, "labels", (), {"at_most": quarter, "exclusive": True}),
     Entry("balanced by Sinkhorn", balanced_by_sinkhorn, "labels", (), {"exclusive": True}),
+    Entry(
+        "tied votes to the first",
+        tied_votes_to_the_first,
+        "labels",
+        ("class_permutation",),
+        {"metric": "euclidean", "ties": "any", "exclusive": True},
+    ),
+    Entry(
+        "nearest mean of the best three",
+        nearest_mean_of_best,
+        "labels",
+        (),
+        {"metric": "euclidean", "exclusive": True},
+    ),
     Entry("nearest soft mean", nearest_soft_mean, "labels", (), {"metric": "cosine"}),
     Entry("voted by neighbours", voted, "labels", (), {"metric": "euclidean", "exclusive": True}),
     Entry("propagated", propagated, "labels", (), {"metric": "euclidean", "exclusive": True}),
@@ -818,6 +869,14 @@ SELECTIONS = [
         raises=True,
     ),
     Entry("relative to class 0", relative_to_the_wrong_class, "selection", ("class_permutation",)),
+    Entry(
+        "unstable when large",
+        unstable_when_large,
+        "selection",
+        ("ties",),
+        {"at_most": lambda n, k: n // 4},
+        160,
+    ),
     Entry("weights by place", weights_by_place, "selection", ("sample_permutation",)),
     Entry("weights by rank, ties by index", weights_by_rank, "selection"),
     Entry("moving threshold", MovingThreshold(), "selection", ("determinism",)),
