@@ -134,6 +134,7 @@ def test_cluster_writes_labels_that_agree_with_each_other(work, capsys):
     )
     assert all(float(row["reliability"]) > 0.95 for row, k in zip(rows, kept, strict=True) if k)
     summary = json.loads(Path("deep/out/summary.json").read_text())
+    assert summary["settings"]["command"] == "cluster"
     assert summary["result"]["reliable"] == kept.sum() == summary["result"]["rows"] == 60
     assert [c["samples"] for c in summary["classes"]] == [20, 20, 20]
     assert [c["reliable"] for c in summary["classes"]] == [20, 20, 20]
@@ -433,6 +434,8 @@ def test_the_report_names_the_metric(work, metric):
     options = ("--out", "out", "--map", "none", "--metric", metric)
     assert run("audit", "features.npy", "labels.npy", *options) == 0
     assert f"nearest neighbours ({metric}) carry" in Path("out/report.html").read_text()
+    settings = json.loads(Path("out/summary.json").read_text())["settings"]
+    assert (settings["command"], settings["metric"]) == ("audit", metric)
 
 
 def test_a_text_of_whole_numbers_is_of_numbers(tmp_path):
