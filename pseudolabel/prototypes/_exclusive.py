@@ -65,7 +65,10 @@ def nearest_owners(similarity: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def optimal_owners(similarity: Tensor, counts: Sequence[int]) -> Tensor:
-    """Maximises the total similarity: on the CPU, head by head, for ``M`` up to about 10,000."""
+    """Maximises the total similarity: on the CPU, head by head, for ``M`` up to about 10,000.
+
+    Similarities are told apart down to 1e-14 of the largest in size (1e-12 for 1,000 clusters).
+    """
     heads = similarity.flatten(0, -3) if similarity.dim() > 2 else similarity.unsqueeze(0)
     owners = [_transport(head.double().cpu().numpy(), counts) for head in heads]
     stacked = np.stack(owners) if owners else np.empty(0, np.int64)
