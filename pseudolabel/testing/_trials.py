@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from math import floor, log2
 from typing import Any
@@ -132,20 +131,10 @@ def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[flo
 
 
 def another_dtype(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
-    """A case and a dtype; without features also copies of a few samples, for what is counted.
-
-    With features also such whose squares are no numbers in half precision.
-    """
+    """A case and a dtype; without features also copies of a few samples, for what is counted."""
     few = few_cases(rule, domain, PLAIN)
-    if rule.kind != "selection":
-        few |= few.map(_large)
     some = few | crowds(rule, domain, _WIDE, PLAIN) if rule.metric is None else few
     return st.tuples(some, st.sampled_from(list(rule.dtypes)))
-
-
-def _large(case: Case) -> Case:
-    assert case.features is not None
-    return replace(case, features=256 * case.features)
 
 
 def samples_in_another_order(

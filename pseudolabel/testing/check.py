@@ -151,6 +151,7 @@ def examine_labeling_rule(
         ValueError: If a law is unknown, or asked for by name and not promised.
 
     Example:
+        >>> import torch
         >>> from pseudolabel.testing import examine_labeling_rule
         >>> def first_come(features, labels):  # keeps the first half, whatever it holds
         ...     return torch.arange(len(labels)) < len(labels) / 2

@@ -179,8 +179,8 @@ MUTANTS = [
     mutant(
         "threshold-as-a-float",
         "_numerics.py",
-        "return exact.limit_denominator(10**6) or exact",
-        "return exact",
+        "simple = exact.limit_denominator(10**6)",
+        "simple = exact = Fraction(float(x))",
         RELIABILITY + "test_every_percentage_is_read_as_a_decimal",
     ),
     mutant(

@@ -193,18 +193,7 @@ def larger_thresholds_keep_more(features, labels, threshold=0.5):
 MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
 
 
-def above_the_mean_product(features, labels):
-    """Products of large numbers are none in half precision."""
-    products = features @ features.T
-    same = (labels.unsqueeze(1) == labels) & (labels >= 0)
-    spread = products - products.mean(1, keepdim=True)
-    return ((spread * same).sum(1) > 0) & (labels >= 0)
-
-
 MASKS = [
-    Entry(
-        "products in half precision", above_the_mean_product, "mask", ("dtypes",), {"metric": "dot"}
-    ),
     Entry("closer half of a class", closer_half_of_a_class, "mask", (), {"metric": "euclidean"}),
     Entry("consistent", consistent, "mask", (), MASK),
     Entry(
