@@ -535,3 +535,17 @@ def test_few_different_rows_are_matched_as_well_as_can_be(metric, scale, seed, s
     off = 1e-12 * size * table.abs().max().item()
     assert total(actual).item() == pytest.approx(best, rel=0, abs=off)
     assert actual.labels.bincount().tolist() == [count] * num_clusters
+
+
+@pytest.mark.parametrize("apart", [1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize("seed", range(5))
+def test_small_differences_decide_what_is_optimal(seed, apart):
+    rows = gaussian(seed, 1, 3) + apart * gaussian(seed + 10, 12, 3)
+    prototypes = gaussian(seed + 20, 4, 3)
+    table = expected_table(rows, prototypes, "euclidean")
+    best = oracles.assign(table, [2] * 4, "optimal").similarity
+    actual = assign_labels(rows, prototypes, 2, assignment="optimal", metric="euclidean")
+    # The sums are as exact as the similarities: what is left is a small part of what decides.
+    lost = math.fsum([*best, *(-x for x in actual.similarity.tolist())])
+    assert lost <= 8 * 2.0**-46 * table.abs().max().item()
+    assert lost <= 1e-3 * apart or apart < 1e-10
