@@ -15,6 +15,7 @@ from pseudolabel._checks import (
     check_has_values,
     check_int,
     check_option,
+    wrong_type,
     wrong_value,
 )
 
@@ -96,7 +97,8 @@ class ClusterHeads(nn.Module):
             Logits ``(H, B, K)``.
 
         Raises:
-            TypeError: If ``features`` is not a floating-point tensor.
+            TypeError: If ``features`` is not a floating-point tensor, or not of the weights' dtype
+                outside of an autocast region.
             ValueError: If its shape or device does not fit, or a batch of one meets batch
                 normalisation in training.
         """
@@ -107,6 +109,8 @@ class ClusterHeads(nn.Module):
             expected = f"shape (B, {self.in_features}) or ({self.num_heads}, B, {self.in_features})"
             wrong_value("features", expected, features)
         check_device("features", features, self.weight1)
+        if features.dtype != self.weight1.dtype and not _autocast(features.device):
+            wrong_type("features", f"the weights' dtype, {self.weight1.dtype}", features)
         if self.norm is not None and self.training and features.shape[-2] < 2:
             wrong_value("features", "two rows or more to normalise in training", features)
 
@@ -151,6 +155,11 @@ class ClusterHeads(nn.Module):
         for layer, state in zip(layers, states, strict=True):
             layer.load_state_dict({name: x.clone() for name, x in state.items()}, assign=True)
         return nn.Sequential(*layers).train(self.training)
+
+
+def _autocast(device: torch.device) -> bool:
+    """Whether products on a device are of a dtype that the region decides."""
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
 
 
 def select_head(losses: Tensor) -> int:

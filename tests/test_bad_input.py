@@ -479,6 +479,7 @@ def module_rows() -> Iterator[Row]:
     name = "ClusterHeads.forward"
     yield from kinds(name, "features")
     yield row(name, "features", TypeError, "int64", features=FEATURES.long())
+    yield row(name, "features", TypeError, "float64", features=FEATURES.double())
     yield from shapes(
         name,
         "features",

@@ -413,6 +413,8 @@ def test_autocast_is_for_heads_as_for_any_linear_layer():
     module = used("heads")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = answer(module, "heads")
+        # There the region decides the dtype, not the caller.
+        assert module(torch.zeros(2, module.in_features, dtype=torch.bfloat16)).shape[1] == 2
     assert_close(half.float(), answer(module, "heads"), rtol=0.05, atol=0.05)
 
 
