@@ -130,6 +130,13 @@ def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[flo
     return smaller, larger
 
 
+def a_threshold(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float | None]:
+    """The rule's own, or another where it takes one."""
+    if rule.threshold_argument is None or draw(st.booleans()):
+        return (None,)
+    return two_thresholds(draw, rule, case)[:1]
+
+
 def another_dtype(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     """A case and a dtype; without features also copies of a few samples, for what is counted."""
     few = few_cases(rule, domain, PLAIN)

@@ -137,7 +137,7 @@ _BOOK = (
     Law("heads", laws.heads, _told("heads"), trials.case_with_heads),
     Law("per_sample", laws.per_sample, _per_sample, case_alone()),
     Law("monotone", laws.monotone, _told("threshold_argument"), case_with(trials.two_thresholds)),
-    Law("ignored", laws.ignored, _only("mask"), case_alone()),
+    Law("ignored", laws.ignored, _only("mask"), case_with(trials.a_threshold)),
     Law("literal", laws.literal, _literal, trials.at_the_edge, 3),
     Law("reference", laws.reference, _told("reference"), case_alone()),
     Law("dtypes", laws.dtypes, _told("dtypes"), trials.another_dtype, 2),

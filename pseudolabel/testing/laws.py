@@ -213,9 +213,7 @@ def per_sample(rule: LabelingRule, case: Case) -> bool:
 
 def monotone(rule: LabelingRule, case: Case, low: float, high: float) -> None:
     """A larger threshold chooses some of the samples that a smaller one chooses, and no other."""
-    assert rule.threshold_argument is not None
-    few = rule(case, **{rule.threshold_argument: high})
-    many = rule(case, **{rule.threshold_argument: low})
+    few, many = rule(case, high), rule(case, low)
     extra = few.chosen & ~many.chosen
     if extra.any():
         expected = f"of the samples chosen at {low:g} ({show(many.chosen)}) some, at {high:g}"
@@ -258,12 +256,13 @@ def compiled(rule: LabelingRule, case: Case) -> bool:
     return settled("compiled", case, rule(case), got, change, partial(rule.is_clear, case))
 
 
-def ignored(rule: LabelingRule, case: Case) -> None:
+def ignored(rule: LabelingRule, case: Case, threshold: float | None = None) -> None:
     """A sample labelled -1 is never kept."""
-    answer = rule(case)
+    answer = rule(case, threshold)
     assert case.labels is not None
     if answer.given[case.labels < 0].any():
-        raise LawViolation("ignored", case, "no sample with label -1 kept", str(answer))
+        change = "" if threshold is None else f"{rule.threshold_argument} = {threshold:g}"
+        raise LawViolation("ignored", case, "no sample with label -1 kept", str(answer), change)
 
 
 def literal(rule: LabelingRule, case: Case) -> None:

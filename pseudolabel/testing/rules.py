@@ -94,9 +94,11 @@ class LabelingRule:
         if self.metric is not None:
             check_option("metric", self.metric, ("cosine", "euclidean", "dot"))
 
-    def __call__(self, case: Case, **options: float) -> Answer:
+    def __call__(self, case: Case, threshold: float | None = None) -> Answer:
         """The rule's answer to copies of the inputs, checked for its form."""
         inputs = [x.clone() for x in case.inputs.values()]
+        named = self.threshold_argument
+        options = {} if named is None or threshold is None else {named: threshold}
         return self.read(self.ask(*inputs, **options), case)
 
     def ask(self, *inputs: Tensor, **options: float) -> object:

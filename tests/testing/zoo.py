@@ -190,6 +190,11 @@ def larger_thresholds_keep_more(features, labels, threshold=0.5):
     return (votes(labels, neighbours(features, 3)) >= 3 * (1 - threshold)) & (labels >= 0)
 
 
+def unlabelled_have_no_votes(features, labels, threshold=0.5):
+    """And at a threshold of 0 need none."""
+    return votes(labels, neighbours(features, 3)) / 3 >= threshold
+
+
 MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
 
 
@@ -306,6 +311,13 @@ MASKS = [
         larger_thresholds_keep_more,
         "mask",
         ("monotone",),
+        {"threshold_argument": "threshold"},
+    ),
+    Entry(
+        "unlabelled at another threshold",
+        unlabelled_have_no_votes,
+        "mask",
+        ("ignored",),
         {"threshold_argument": "threshold"},
     ),
 ]
