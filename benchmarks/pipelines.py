@@ -57,7 +57,7 @@ class Settings:
     """How often every configuration is run; from the second time on it begins with the encoder that
     stage 3 has left the time before. Needs --runs."""
     options: str = ""
-    """Further options of every run, say "--joint.steps 10" for a trial."""
+    """Further options of every run, say --options="--joint.steps 10" for a trial."""
     dry_run: bool = False
     """Print what would run."""
 
