@@ -69,16 +69,18 @@ class Judge:
 
         What runs on import is reached by whichever test comes first, and matters to all of them:
         those of the package come first. A default value runs on import, too, and matters to the
-        tests that reach its function.
+        tests that reach its function, and to those of the package.
         """
         scope, file = (mutant.scope_first, mutant.scope_last), (1, 10**6)
         statement = (mutant.first, mutant.last)
-        if mutant.scope_first > 1:
-            for span in [statement, scope] if mutant.first > mutant.scope_first else [scope]:
-                if found := self.lines.reaching(mutant.file, *span):
-                    return found
-        first = [test for test in self.lines.seconds if test.startswith(OF_THE_PACKAGE)]
-        return list(dict.fromkeys(first + self.lines.reaching(mutant.file, *file)))
+        of_the_package = [test for test in self.lines.seconds if test.startswith(OF_THE_PACKAGE)]
+        in_function = mutant.scope_first > 1
+        in_body = in_function and mutant.first > mutant.scope_first
+        if in_body and (found := self.lines.reaching(mutant.file, *statement)):
+            return found
+        if in_function and (found := self.lines.reaching(mutant.file, *scope)):
+            return list(dict.fromkeys(found + of_the_package))
+        return list(dict.fromkeys(of_the_package + self.lines.reaching(mutant.file, *file)))
 
     def judge(self, mutant: Mutant, source: str) -> dict[str, Any]:
         """Plants a mutant and runs its tests, those first that noticed others of the file."""

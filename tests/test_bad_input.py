@@ -504,6 +504,8 @@ def metric_rows() -> Iterator[Row]:
             yield from kinds(name, argument, arrays=True)
             yield from integers(name, argument, arrays=True)
             yield row(name, argument, ValueError, -2, **{argument: changed(CLUSTERS, -2)})
+            huge = np.full(M, 2**64 - 1, dtype=np.uint64)
+            yield row(name, argument, ValueError, 2**64 - 1, **{argument: huge})
             yield row(name, argument, ValueError, "(1, 8)", **{argument: CLUSTERS[None]})
             yield from shapes(name, f"{argument}|{other}", CLUSTERS[1:])
     for bad in ("yes", 1):

@@ -69,6 +69,16 @@ def test_eval_mode_leaves_the_running_statistics():
 
 
 @both_norms
+def test_new_weights_are_those_of_new_heads(norm):
+    heads = make_heads(norm).float()
+    torch.manual_seed(3)
+    heads.reset_parameters()
+    torch.manual_seed(3)
+    new = ClusterHeads(3, 5, 4, hidden_features=6, norm=norm)
+    assert_close(heads.state_dict(), new.state_dict(), rtol=0, atol=0)
+
+
+@both_norms
 @both_modes
 def test_a_head_learns_from_its_own_loss_alone(norm, training):
     heads = make_heads(norm).train(training)

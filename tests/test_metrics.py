@@ -164,6 +164,8 @@ def test_information_and_rand_are_symmetric(metric, labels):
         ([0, 0, 0, 1, 1, 1], [0, 0, 1, 2, 2, 2], 5 / 6),
         # The largest cell (0, 0) is not part of the best matching.
         ([0] * 5 + [1] * 4, [0] * 3 + [1] * 2 + [0] * 4, 6 / 9),
+        # Two small classes found as a whole do not make up for a right answer less (7 + 2, not 8).
+        ([0] * 10 + [1] * 8 + [2] * 4, [0] * 7 + [1] * 3 + [0] * 5 + [1, 1, 2] + [0] * 4, 9 / 22),
     ],
 )
 def test_unequal_numbers_of_clusters_worked_by_hand(predicted, target, accuracy):
