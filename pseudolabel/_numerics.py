@@ -142,7 +142,7 @@ def as_fraction(x: float) -> Fraction:
     simple = exact.limit_denominator(10**6)
     if simple == exact:
         return exact
-    rounded = float(simple)
+    rounded = simple.numerator / simple.denominator  # which older compilers can follow
     return simple if float(x) in (rounded, float(np.float32(rounded))) else exact
 
 

@@ -626,6 +626,18 @@ def test_the_setting_of_value_checks_nests_and_comes_back_after_an_error():
         pl.select_confident(bad, 1)
 
 
+def test_a_setting_of_value_checks_can_be_used_again():
+    bad = torch.tensor([[2.0]])
+    try:
+        unchecked = pl.check_values(False)
+        for _ in range(2):
+            pl.check_values(True)
+            with unchecked:
+                pl.select_confident(bad, 1)
+    finally:
+        pl.check_values(None)
+
+
 def test_the_setting_of_value_checks_can_stay():
     bad = torch.tensor([[2.0]])
     try:

@@ -34,6 +34,19 @@ def test_importing_loads_nothing_heavy_and_warns_of_nothing():
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
 
+def test_the_first_search_of_a_process_warns_of_nothing_and_asks_no_default_device():
+    code = """
+import torch
+import pseudolabel as pl
+features = torch.eye(4)
+with torch.device("meta"):
+    print(pl.nearest_neighbors(features, 1).indices.tolist())
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[[1], [0], [0], [0]]", "")
+
+
 def test_the_package_is_typed():
     assert (PACKAGE / "py.typed").exists()
 

@@ -258,6 +258,17 @@ def test_the_sample_itself_votes_among_any_number_of_copies():
     assert mask.all()
 
 
+def test_among_copies_of_one_label_every_vote_is_possible():
+    """Their candidates are too many to be listed, and the bounds on the votes are all there is."""
+    rows, labels = torch.ones(400, 4), torch.zeros(400, dtype=torch.int64)
+    for include_self in (False, True):
+        assert reliable_mask(rows, labels, k=5, include_self=include_self).all()
+    labels[:200] = -1
+    assert (
+        reliable_mask(rows, labels, k=5, threshold=0.0).sum() == 0
+    )  # the first are the neighbours
+
+
 def test_a_graph_serves_every_sweep():
     features, labels = gaussian(0, 60, 4), random_labels(0, 60, low=0)
     graph = nearest_neighbors(features, 12)

@@ -221,6 +221,13 @@ def test_no_class_ever_predicted_is_still_finite():
     assert selection.weights.tolist() == [1]
 
 
+def test_no_probability_at_all_is_a_threshold_of_zero():
+    module = SelfAdaptiveThreshold(3, momentum=0.0)
+    selection = module(torch.zeros(2, 3))  # rows need not sum to 1
+    assert module.thresholds.tolist() == [0, 0, 0]
+    assert selection.weights.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("convert", ["method", "to", "parent"])
 def test_statistics_stay_float32_in_a_half_precision_model(dtype, convert):

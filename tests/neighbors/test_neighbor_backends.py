@@ -190,18 +190,26 @@ def test_a_full_index_is_not_filled_again():
     assert index.ntotal == 80
 
 
+class Sparing(BruteForce):
+    """Answers with fewer than asked, -1 in the rest."""
+
+    def search(self, queries, k):
+        scores, found = super().search(queries, k)
+        found[:, 4:] = -1
+        return scores, found
+
+
 def test_a_sparing_index_still_leaves_out_the_sample_itself():
-    """An index that answers with fewer than asked, -1 in the rest."""
-
-    class Sparing(BruteForce):
-        def search(self, queries, k):
-            scores, found = super().search(queries, k)
-            found[:, 4:] = -1
-            return scores, found
-
     features = gaussian(0, 60, 5, dtype=torch.float32)
     actual = nearest_neighbors(features, 3, backend=Sparing("cosine"))
     assert_identical(actual, nearest_neighbors(features, 3))
+
+
+def test_queries_to_which_an_index_names_too_few_are_searched_among_all():
+    features = gaussian(0, 60, 5, dtype=torch.float32)
+    for k in (4, 9):
+        actual = nearest_neighbors(features, k, backend=Sparing("cosine"))
+        assert_identical(actual, nearest_neighbors(features, k))
 
 
 def test_a_repeating_index_does_not_name_a_neighbour_twice():
