@@ -582,6 +582,12 @@ def test_of_many_classes_the_worst_are_listed_and_the_largest_named_on_the_map()
     assert sorted(re.findall(r"<text[^>]*>\s*(class\d{3})", on_the_map)) == names[210:]
 
 
+def test_of_many_classes_every_tenth_has_one_colour_and_what_has_no_label_its_own():
+    text = render_report(*example(rows=240, classes=23), title="T", map_kind="pca")
+    colours = re.findall(r'<path class="c(\d+)" d="M', text)
+    assert [int(c) for c in colours[:24]] == [10, *(c % 10 for c in range(23))]
+
+
 def test_the_page_does_not_grow_with_the_rows():
     sizes = [
         len(

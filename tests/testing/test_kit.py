@@ -456,6 +456,31 @@ def test_a_law_that_no_case_decides_is_not_said_to_hold():
     assert alone.broken == ()
 
 
+@pytest.mark.parametrize(
+    ("metric", "promised"),
+    [
+        (None, []),
+        ("dot", ["scale", "rotation"]),
+        ("cosine", ["scale", "rotation"]),
+        ("euclidean", ["scale", "rotation", "translation"]),
+    ],
+)
+def test_what_a_metric_promises(metric, promised):
+    rule = LabelingRule(function=always, kind="mask", metric=metric)
+    geometry = ["scale", "rotation", "translation"]
+    assert [law for law in geometry if LAWS[law].reason(rule) is None] == promised
+
+
+@pytest.mark.parametrize("heads", [(), (2,), (2, 3)])
+def test_classes_are_renamed_in_every_head(heads):
+    given_to = torch.zeros(*heads, 4, 3, dtype=torch.bool)
+    given_to[..., 1, 0] = given_to[..., 2, 2] = True
+    renamed = Answer("labels", given_to).renamed([1, 2, 0]).given
+    assert renamed.nonzero().tolist() == [
+        [*h, *cell] for h in np.ndindex(*heads) for cell in ([1, 1], [2, 0])
+    ]
+
+
 def test_samples_in_one_place_may_be_told_apart_by_their_neighbours():
     """The last of six has itself for a neighbour, and not the one before it."""
     hot = torch.eye(3)[[0, 1, 2, 2, 0, 2]]
@@ -521,6 +546,15 @@ def test_classes_with_the_same_best_samples_are_twins():
     assert LAWS["class_permutation"].check(rule, case, names) is False
     with pytest.raises(LawViolation):  # who serves a class first without prototypes, serves it so
         LAWS["class_permutation"].check(replace(rule, metric=None), case, names)
+
+    def fixed(features, probs):
+        return torch.arange(len(probs))
+
+    two = Case(2, features=torch.eye(2), probs=torch.tensor([[0.6, 0.5], [0.3, 0.2]]))
+    rule = LabelingRule(function=fixed, kind="labels", metric="cosine")
+    assert LAWS["class_permutation"].check(rule, two, [1, 0]) is False
+    with pytest.raises(LawViolation):  # two samples are enough to compete for
+        LAWS["class_permutation"].check(replace(rule, metric=None), two, [1, 0])
 
 
 def test_distances_that_cancel_are_found_far_from_zero():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 
 from pseudolabel import PseudoLabels, Selection
 from pseudolabel.testing import (
@@ -21,6 +22,7 @@ from pseudolabel.testing._literal import literal_mask, literal_selection
 from pseudolabel.testing._shared_state import settings_put_back
 from pseudolabel.testing._ties import breaks_ties, equal_samples_in_order
 from pseudolabel.testing._trials import (
+    a_threshold,
     an_offset,
     at_the_edge,
     many_samples,
@@ -133,6 +135,25 @@ def test_an_answer_that_hangs_on_how_the_inputs_lie_in_memory(asks, words):
     assert lines[:2] == [f"    the same inputs, {words}", "expected:"]
 
 
+def test_what_is_said_of_an_unlabelled_sample_that_is_kept():
+    one = Case(2, features=torch.eye(2), labels=torch.tensor([0, -1]))
+
+    def rule(features, labels, limit=0.5):
+        return torch.arange(2) >= limit
+
+    options = {"kind": "mask", "threshold_argument": "limit"}
+    lines = said("ignored", one, rule, **options)
+    assert lines == [
+        "expected:",
+        "    no sample with label -1 kept",
+        "got:",
+        "    mask = [False, True]",
+    ]
+    lines = said("ignored", one, rule, 0.0, **options)
+    assert lines[0] == "    limit = 0"
+    assert lines[-1] == "    mask = [True, True]"
+
+
 def test_of_long_lists_the_first_are_shown_and_all_are_counted():
     assert show(torch.arange(12)) == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"
     assert show(torch.arange(100)).endswith(", ... 100 in all]")
@@ -144,9 +165,25 @@ def test_thresholds_are_drawn_up_to_their_bounds(bound):
     rule = LabelingRule(function=torch.equal, kind="mask", thresholds=(2.0, 3.0))
     find(
         st.composite(lambda draw: two_thresholds(draw, rule, MASKED))(),
-        lambda pair: bound in pair and 2 <= pair[0] <= pair[1] <= 3,
+        lambda pair: bound in pair,
         settings=settings(max_examples=300, database=None, derandomize=True),
     )
+
+
+@given(st.data())
+def test_thresholds_are_drawn_within_their_bounds(data):
+    selecting = LabelingRule(function=torch.equal, kind="selection", thresholds=(0.3, 0.6))
+    masking = LabelingRule(function=torch.equal, kind="mask", thresholds=(2.0, 3.0))
+    for rule, case in ((selecting, SELECTED), (masking, MASKED)):
+        low, high = two_thresholds(data.draw, rule, case)
+        assert rule.thresholds[0] <= low <= high <= rule.thresholds[1]
+
+
+def test_a_rule_without_a_threshold_is_asked_at_none():
+    rule = LabelingRule(function=torch.equal, kind="mask")
+    drawn = st.composite(lambda draw: a_threshold(draw, rule, MASKED))()
+    with pytest.raises(NoSuchExample):
+        find(drawn, lambda found: found != (None,), settings=settings(database=None))
 
 
 @pytest.mark.parametrize(
