@@ -3,7 +3,7 @@
 import pickle
 import subprocess
 import sys
-from itertools import groupby
+from itertools import groupby, permutations
 
 import numpy as np
 import pytest
@@ -306,6 +306,23 @@ def test_a_prior_gives_every_cluster_its_own_size():
     fitted = small(class_prior=prior, n_heads=5, max_iter=6).fit(points)
     assert np.bincount(fitted.labels_).tolist() == [60, 160, 20]
     assert clustering_accuracy(fitted.labels_, truth) == 1
+
+
+@pytest.mark.parametrize("prior", list(permutations([0.1, 0.3, 0.6])))
+def test_a_larger_cluster_begins_at_a_seed_of_more_samples(monkeypatch, prior):
+    first = []
+
+    def spy(features, probs, **options):
+        first.append(probs)
+        return plain(features, probs, **options)
+
+    plain = _training.prototype_labels
+    monkeypatch.setattr(_training, "prototype_labels", spy)
+    points, _ = blobs((20, 60, 120), seed=3)
+    small(class_prior=prior, max_iter=1).fit(points)
+    for probs in first[0]:
+        sizes = np.bincount(probs.argmax(-1).numpy(), minlength=3)
+        assert np.argsort(sizes).tolist() == np.argsort(prior).tolist()
 
 
 def test_many_small_clusters():
