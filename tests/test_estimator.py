@@ -267,6 +267,21 @@ def test_early_stopping_stops_and_can_be_left_out():
     assert small(max_iter=12, n_iter_no_change=2, tol=100.0).fit(points).n_iter_ == 3
 
 
+@pytest.mark.parametrize("patience", [1, 2])
+def test_training_stops_where_no_head_has_improved(patience):
+    """Worked out from the curve of a training that does not stop."""
+    points, _ = blobs()
+    options = {"n_heads": 4, "max_iter": 12, "tol": 1e-4}
+    curve = small(early_stopping=False, **options).fit(points).loss_curve_
+    lowest = np.minimum.accumulate(np.vstack([np.full(4, np.inf), curve]))
+    improved = curve < lowest[:-1] - 1e-4
+    assert (improved.any(1) & ~improved.all(1)).any()  # heads stall at different times
+    rounds = np.arange(len(curve))
+    idle = rounds - np.maximum.accumulate(np.where(improved.any(1), rounds, 0))
+    stopped = small(n_iter_no_change=patience, **options).fit(points)
+    assert stopped.n_iter_ == np.flatnonzero(idle == patience)[0] + 1
+
+
 def test_seeds_label_the_first_round_and_the_heads_every_later_one(monkeypatch):
     drawn = []
 
