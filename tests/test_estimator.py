@@ -151,6 +151,8 @@ def test_reliability_is_the_share_of_neighbours_in_the_cluster():
     np.testing.assert_allclose(shares, shares.round())
     assert 0 < fitted.reliable_.sum() < 90
     np.testing.assert_array_equal(fitted.reliable_, fitted.reliability_ > 0.8)
+    # All neighbours are of the cluster: at a threshold, and not above it.
+    assert not small(n_neighbors=7, reliability_threshold=1.0).fit(points).reliable_.any()
 
 
 def test_no_more_than_100_neighbours_vote_unless_told():
