@@ -310,6 +310,17 @@ def test_the_first_round_alone_is_five_times_as_long(monkeypatch):
     assert lengths[1:] == [lengths[1], lengths[1], 1]  # and once more, to judge the heads
 
 
+@pytest.mark.parametrize("rows", [1, 7, 8, 15, 90])
+def test_rows_are_answered_in_blocks_of_any_number(monkeypatch, rows):
+    points, _ = blobs()
+    fitted = small().fit(points)
+    whole = fitted.predict_proba(points)
+    monkeypatch.setattr("pseudolabel.estimator.clustering._ROWS_AT_A_TIME", 7)
+    blocks = fitted.predict_proba(points[:rows])
+    np.testing.assert_allclose(blocks, whole[:rows], rtol=1e-9, atol=1e-12)
+    assert fitted.predict(points[:rows]).tolist() == fitted.labels_[:rows].tolist()
+
+
 def test_samples_can_be_drawn_anew_every_round():
     points, truth = blobs((200, 200, 200))
     fitted = small(samples_per_iter=60, n_heads=5).fit(points)
