@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from pseudolabel import clustering_accuracy
-from pseudolabel.estimator import PrototypeClustering, _training
+from pseudolabel.estimator import PrototypeClustering, _training, clustering
 
 FITTED = [
     "labels_",
@@ -50,10 +50,11 @@ def assert_equal_fits(first, second):
 
 @pytest.mark.parametrize("loss", ["double_softmax_cross_entropy", "soft_contrastive_loss"])
 def test_losses_see_every_head_its_own_samples(monkeypatch, loss):
-    seen = []
+    seen, samples = [], []
 
     def spy(outputs, labels, *more, **options):
         seen.append((outputs.detach(), labels, *more))
+        samples.append(options.get("sample_ids"))
         return plain(outputs, labels, *more, **options)
 
     plain = getattr(_training, loss)
@@ -70,6 +71,10 @@ def test_losses_see_every_head_its_own_samples(monkeypatch, loss):
             assert confidence[0].shape == labels.shape
         else:
             assert not torch.allclose(outputs.sum(-1), torch.ones(labels.shape))
+    if loss == "soft_contrastive_loss":  # a sample of two labels is not its own negative
+        for (_, labels, _), ids in zip(seen, samples, strict=True):
+            assert ids.shape == labels.shape
+            assert ((ids == -1) == (labels == -1)).all()
 
 
 # --- scikit-learn's contract ---------------------------------------------------------------------
@@ -282,6 +287,17 @@ def test_training_stops_where_no_head_has_improved(patience):
     idle = rounds - np.maximum.accumulate(np.where(improved.any(1), rounds, 0))
     stopped = small(n_iter_no_change=patience, **options).fit(points)
     assert stopped.n_iter_ == np.flatnonzero(idle == patience)[0] + 1
+
+
+def test_the_head_of_the_smallest_final_loss_is_kept(monkeypatch):
+    def swapped(*arguments):  # which is not that of the last round
+        trained = plain(*arguments)
+        return trained._replace(losses=-trained.curve[-1])
+
+    plain = clustering.train_heads
+    monkeypatch.setattr(clustering, "train_heads", swapped)
+    fitted = small(n_heads=4).fit(blobs()[0])
+    assert fitted.best_head_ == fitted.losses_.argmin() == fitted.loss_curve_[-1].argmax()
 
 
 def test_seeds_label_the_first_round_and_the_heads_every_later_one(monkeypatch):
