@@ -33,6 +33,8 @@ def features_of(kind, count=30, dimension=5):
         x = 1 + 2.0**-24 * torch.randint(0, 3, (count, dimension), generator=generator)
     if kind == "one row":
         x = torch.ones(count, dimension)
+    if kind == "huge":  # with distances beyond float32
+        x = x / x.abs().max() * 3e38
     if kind in ("float16", "bfloat16", "float64"):
         x = x.to(getattr(torch, kind))
     return x
@@ -60,7 +62,7 @@ def same(got, expected):
             assert a == b
 
 
-FEATURES = ("random", "ties", "near ties", "one row", "float16", "bfloat16", "float64")
+FEATURES = ("random", "ties", "near ties", "one row", "float16", "bfloat16", "float64", "huge")
 
 
 def label_cases():
