@@ -106,6 +106,7 @@ def test_every_option_of_the_estimator_is_passed_on(work, monkeypatch):
     words = [x for name, value in options.items() for x in ("--" + name.replace("_", "-"), value)]
     words += ["--no-early-stopping", "--seed", 5, "--class-prior", 5, 3, 2, "--map", "pca"]
     assert run("cluster", "features.npy", "-k", 3, "--out", "out", *words) == 0
+    assert "PCA map of the rows" in Path("out/report.html").read_text()
     assert list(asked.pop("class_prior")) == [5, 3, 2]
     given = {"n_clusters": 3, "early_stopping": False, "random_state": 5, "n_neighbors": 1}
     # Rows are judged by the command, so that the estimator's threshold is of no interest.

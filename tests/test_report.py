@@ -21,6 +21,7 @@ from pseudolabel.report.content import (
     ClassRow,
     class_rows,
     doubtful_classes,
+    doubtful_rows,
     histogram,
     threshold_place,
     typical_rows,
@@ -586,6 +587,29 @@ def test_of_many_classes_every_tenth_has_one_colour_and_what_has_no_label_its_ow
     text = render_report(*example(rows=240, classes=23), title="T", map_kind="pca")
     colours = re.findall(r'<path class="c(\d+)" d="M', text)
     assert [int(c) for c in colours[:24]] == [10, *(c % 10 for c in range(23))]
+
+
+@pytest.mark.parametrize(
+    ("noun", "classes", "said"),
+    [("class", 3, "3 classes"), ("class", 1, "1 class."), ("sign", 3, "3 signs")],
+)
+def test_nouns_are_counted(noun, classes, said):
+    page = Page(render_report(*example(classes=classes), title="T", noun=noun, map_kind="none"))
+    assert said in page.words
+
+
+def test_neighbours_of_a_doubtful_row_are_marked_where_they_carry_another_label():
+    labels = torch.tensor([1] * 8 + [0] * 8 + [-1])
+    neighbors = torch.tensor([[1, 2, 3]] * 8 + [[8, 9, 10]] * 8 + [[0, 1, 2]])
+    neighbors[7] = torch.tensor([8, 9, 6])  # labelled 1 among the 0
+    neighbors[15] = torch.tensor([0, 16, 1])  # labelled 0 among the 1
+    found = find_doubtful(labels, neighbors)
+    rows = doubtful_rows(labels.numpy(), neighbors.numpy(), found, ["zero", "one"])
+    told = {row.row: [tuple(other) for other in row.neighbors] for row in rows}
+    assert told == {
+        7: [(8, "zero", True), (9, "zero", True), (6, "one", False)],
+        15: [(0, "one", True), (16, None, False), (1, "one", True)],
+    }
 
 
 def test_the_page_does_not_grow_with_the_rows():

@@ -98,6 +98,9 @@ def test_an_answer_that_changes_with_the_calls_so_far_is_seen():
 
     chosen = {"laws": ["determinism"], "num_samples": (5, 26)}
     report = examine_labeling_rule(of_many_samples_once, kind="selection", **chosen)
+    last = report.findings[-1].violation
+    assert last.expected.startswith("targets = [")
+    assert last.got == "RuntimeError: no more"
     assert report.findings[0].violation.got == "RuntimeError: no more"
 
 
