@@ -91,6 +91,17 @@ def test_doubt_is_the_rule_worked_out_by_hand(graph):
     assert [found.suggested[i] for i in clear] == [suggested[i] for i in clear]
 
 
+@pytest.mark.parametrize("pairs", [1, 7, 64])
+def test_doubt_does_not_depend_on_how_many_pairs_are_looked_at_together(monkeypatch, pairs):
+    neighbors, labels, _ = digits(flip_anywhere)
+    expected = find_doubtful(labels[:100], neighbors.indices[:100].clamp(max=99))
+    monkeypatch.setattr("pseudolabel.report.doubt._BLOCK_PAIRS", pairs)
+    found = find_doubtful(labels[:100], neighbors.indices[:100].clamp(max=99))
+    assert len(expected.order) > 0
+    for field, values in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(field, values)
+
+
 @given(labelled_graphs())
 def test_ranked_rows_are_those_of_positive_doubt_in_order(graph):
     labels, neighbors, classes = graph
