@@ -7,7 +7,9 @@ wanted.
 
 from typing import NamedTuple
 
+import hypothesis
 import numpy as np
+import pytest
 import torch
 from hypothesis import strategies as st
 
@@ -17,6 +19,9 @@ METRICS = ("cosine", "euclidean")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 HEADS = ((), (3,), (2, 2))
 
+drawn_as_shown = pytest.mark.skipif(
+    hypothesis.__version_info__ < (6, 170), reason="older hypothesis finds other cases than shown"
+)
 seeds = st.integers(0, 2**32 - 1)
 metrics = st.sampled_from(METRICS)
 rules = st.sampled_from(ASSIGNMENTS)

@@ -247,4 +247,4 @@ def _stopping_if_it_fails() -> Iterator[None]:
 
 def mixed(*numbers: int) -> int:
     """A seed that is as good as independent of that of any other numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1

@@ -81,7 +81,8 @@ def train_heads(features: Tensor, settings: Settings, random: np.random.RandomSt
                 optimizer.zero_grad()
                 # The heads share no parameter: each one learns by its own loss.
                 torch.autograd.backward([losses], [torch.ones_like(losses)])
-                optimizer.step()
+                with torch.device("cpu"):  # where it makes its counters, whatever the default
+                    optimizer.step()
                 seen.append(losses.detach())
         curve.append(_mean(seen))
         if (curve[-1] < best - settings.tol).any():

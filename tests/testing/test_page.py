@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 
+from strategies import drawn_as_shown
 from testing.test_our_rules import PAGE
 
 BLOCKS = re.compile(r"```python\n(.*?)```\s*(?:```text\n(.*?)```)?", re.S)
@@ -14,6 +15,7 @@ def without_devices(text):
     return [line for line in text.splitlines() if not line.startswith("devices")]
 
 
+@drawn_as_shown
 def test_the_code_prints_what_the_page_shows():
     names = {}
     blocks = BLOCKS.findall(PAGE.read_text())

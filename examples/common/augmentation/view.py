@@ -23,7 +23,9 @@ class View(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Float views ``(B, C, H, W)`` of uint8 images of the same shape."""
-        views = self.augmentations(images.to(torch.get_default_dtype()) / 255)
+        views = images.to(torch.get_default_dtype()) / 255
+        if len(images):  # Kornia does not take none
+            views = self.augmentations(views)
         return views.contiguous(memory_format=torch.channels_last)
 
 
