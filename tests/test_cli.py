@@ -213,6 +213,30 @@ def test_audit_takes_strings_and_unlabelled_rows(work):
     assert "<i>" not in page
 
 
+def test_nothing_is_suggested_where_no_neighbour_has_a_label(work):
+    labels = np.load("labels.npy")
+    labels[:20] = -1
+    np.save("labels.npy", labels)
+    assert audit("--neighbors", 5) == 0
+    suggested = [row["suggested"] for row in table("out/labels.csv")]
+    assert (suggested[:20], set(suggested[20:])) == ([""] * 20, {"1", "2"})
+
+
+def test_a_cluster_that_nobody_is_in_is_listed(work, monkeypatch):
+    def without_the_last(self, rows):
+        probs = honest(self, rows)
+        return np.column_stack([probs[:, 0], probs[:, 1] + probs[:, 2], np.zeros(len(rows))])
+
+    honest = PrototypeClustering.predict_proba
+    monkeypatch.setattr(PrototypeClustering, "predict_proba", without_the_last)
+    assert run("cluster", "features.npy", "-k", 3, "--out", "out", *FAST) == 0
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert [c["samples"] for c in summary["classes"]][2] == 0
+    page = Path("out/report.html").read_text()
+    assert " is empty." in page
+    assert " No sample carries this label." in page
+
+
 def test_the_same_labels_in_any_dress_give_the_same_answer(work):
     rows, labels = np.load("features.npy"), np.load("labels.npy")
     labels[0] = -1
@@ -222,6 +246,8 @@ def test_the_same_labels_in_any_dress_give_the_same_answer(work):
     text = ["" if label < 0 else f"{label}" for label in labels]
     columns = [f"{i},{label}\r\n" for i, label in enumerate(text)]
     Path("lines.txt").write_text("\n".join(text) + "\n")
+    marked = "\n".join(["-1", *text[1:]]) + "\n"
+    Path("marked.txt").write_text(marked, encoding="utf-8-sig")  # as some editors save it
     Path("table.csv").write_text("id,label\r\n" + "".join(columns), newline="")
     np.save("narrow.npy", labels.astype(np.int8))
     np.save("bytes.npy", np.array(text, dtype=np.bytes_))
@@ -233,7 +259,7 @@ def test_the_same_labels_in_any_dress_give_the_same_answer(work):
     np.save("by column.npy", np.asfortranarray(rows))
     np.savez_compressed("rows.npz", rows)
     pairs = [("features.npy", name) for name in ("lines.txt", "table.csv", "narrow.npy")]
-    pairs += [("features.npy", name) for name in ("bytes.npy", "other ids.npy")]
+    pairs += [("features.npy", name) for name in ("marked.txt", "bytes.npy", "other ids.npy")]
     pairs += [("features.npy", "two.npz", "--label-key", "b"), ("rows.npz", "labels.safetensors")]
     pairs += [("rows.safetensors", "labels.npy", "--key", "x")]
     pairs += [("big-endian.npy", "labels.npy"), ("by column.npy", "labels.npy")]

@@ -653,6 +653,21 @@ def test_the_map_lies_flat_by_the_metric_that_judged():
     assert pages["cosine"] == render_report(features, reliable, neighbors, title="", map_kind="pca")
 
 
+def test_of_many_rows_those_on_the_map_are_drawn_as_they_are(monkeypatch):
+    monkeypatch.setattr("pseudolabel.report.space.POINTS", 20)
+    features, reliable, neighbors = example()
+    on_map = flat_map(features.numpy(), kind="pca", metric="cosine", seed=0).rows
+    text = render_report(features, reliable, neighbors, title="", map_kind="pca")
+    drawn = {
+        kind: re.search(rf'class="{kind}" d="([^"]*)"', text)[1] for kind in ("kept", "others")
+    }
+    kept = reliable.mask[on_map]
+    assert len(on_map) == 20
+    assert kept.sum() != reliable.mask[:20].sum()
+    assert drawn["kept"].count("M") == kept.sum()
+    assert drawn["others"].count("M") == (~kept).sum()
+
+
 @pytest.mark.parametrize(("side", "kind"), [(32, "png"), (33, "jpeg"), (100, "jpeg")])
 def test_a_thumbnail_says_what_it_is(side, kind):
     made = Thumbnails(lambda row: Image.new("L", (side, side // 2), row))(7)
