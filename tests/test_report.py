@@ -616,6 +616,10 @@ def test_neighbours_of_a_doubtful_row_are_marked_where_they_carry_another_label(
     neighbors[15] = torch.tensor([0, 16, 1])  # labelled 0 among the 1
     found = find_doubtful(labels, neighbors)
     rows = doubtful_rows(labels.numpy(), neighbors.numpy(), found, ["zero", "one"])
+    assert {row.row: (row.agreeing, row.label, row.suggested) for row in rows} == {
+        7: (1, "one", "zero"),
+        15: (0, "zero", "one"),
+    }
     told = {row.row: [tuple(other) for other in row.neighbors] for row in rows}
     assert told == {
         7: [(8, "zero", True), (9, "zero", True), (6, "one", False)],
@@ -677,6 +681,21 @@ def test_a_thumbnail_says_what_it_is(side, kind):
     assert image.format == kind.upper()
     assert image.size == (made.width, made.height) == (min(side, 64), min(side, 64) // 2)
     assert image.getpixel((3, 3)) == 7
+
+
+def test_typical_rows_are_chosen_by_the_confidence_that_is_told(monkeypatch):
+    told = []
+
+    def spy(reliable, confidence, count):
+        told.append(confidence)
+        return typical_rows(reliable, confidence, count)
+
+    monkeypatch.setattr("pseudolabel.report.content.typical_rows", spy)
+    confidence = torch.linspace(0, 1, 80)
+    render(confidence=confidence, picture=picture)
+    render(picture=picture)
+    np.testing.assert_array_equal(told[0], confidence.numpy())
+    assert told[1] is None
 
 
 def test_wrong_lengths_are_refused():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from pseudolabel.testing.cases import Case
 from pseudolabel.testing.rules import LabelingRule
 from pseudolabel.testing.violation import LawViolation
 
+_PACKAGE, _INSTALLED = str(Path(__file__).parent), str(Path(torch.__file__).parent.parent)
 _SIZES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 101, 128, 201, 256)
 
 
@@ -54,11 +57,19 @@ def find_domain(rule: LabelingRule) -> Domain:
         told = rule.num_classes is not None
         if told and num_classes not in sizes and not rule.declines_by(error):
             wanted = f"an answer for {num_classes} classes, as num_classes= says, or a refusal"
-            raise LawViolation("form", None, wanted, f"{type(error).__name__}: {error}")
+            raise LawViolation("form", None, wanted, _told(error))
     if not sizes:
-        said = f"{type(error).__name__}: {error}"
-        raise LawViolation("form", None, "an answer to at least one plain case", said)
+        wanted = "an answer to at least one plain case"
+        raise LawViolation("form", None, wanted, _told(error))
     return Domain(sizes, dims, largest)
+
+
+def _told(error: Exception | None) -> str:
+    """An exception and the line that it comes from, of the rule as far as its source is known."""
+    frames = traceback.extract_tb(error.__traceback__ if error is not None else None)
+    own = [f for f in frames if not f.filename.startswith((_PACKAGE, _INSTALLED)) and f.line]
+    place = [f"{Path(own[-1].filename).name}:{own[-1].lineno}: {own[-1].line}"] if own else []
+    return "\n".join([f"{type(error).__name__}: {error}", *place])
 
 
 def plain_case(rule: LabelingRule, num_samples: int, num_classes: int, dim: int) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import floor, log2
 from typing import Any
@@ -120,21 +121,35 @@ def an_offset(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[list[flo
 
 def two_thresholds(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float, float]:
     low, high = rule.thresholds
-    places = st.integers(0, 20).map(lambda n: low + (high - low) * n / 20)
-    places |= st.sampled_from([low, high])  # 0, above all, which some take for nothing
+    inside = st.sampled_from([low + (high - low) * n / 20 for n in range(1, 20)])
+    places = inside | inside | st.sampled_from([low, high])  # some take 0 for nothing
     if case.probs is not None:  # and those that part the samples
         tops = case.probs.amax(-1).double().flatten().tolist()
         beside = st.tuples(st.sampled_from(tops), st.sampled_from([-1e-3, 0.0, 1e-3]))
         places |= beside.map(lambda pair: min(high, max(low, sum(pair))))
-    smaller, larger = sorted(draw(st.tuples(places, places)))
+    smaller, larger = sorted(draw(st.lists(places, min_size=2, max_size=2, unique=low < high)))
     return smaller, larger
 
 
-def a_threshold(draw: st.DrawFn, rule: LabelingRule, case: Case) -> tuple[float | None]:
-    """The rule's own, or another where it takes one."""
-    if rule.threshold_argument is None or draw(st.booleans()):
-        return (None,)
-    return two_thresholds(draw, rule, case)[:1]
+def few_labels(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    """A case of which most samples may be unlabelled, and a threshold: None for the rule's own."""
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> tuple[Case, float | None]:
+        case: Case = draw(few_cases(rule, domain))
+        assert case.labels is not None
+        size = case.num_samples
+        if draw(st.booleans()):
+            taken = st.lists(
+                st.sampled_from([False, True, True, True]), min_size=size, max_size=size
+            )
+            blank = torch.tensor(draw(taken))
+            case = replace(case, labels=case.labels.masked_fill(blank, -1))
+        if rule.threshold_argument is None or draw(st.booleans()):
+            return case, None
+        return case, two_thresholds(draw, rule, case)[0]
+
+    return drawn()
 
 
 def another_dtype(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -179,7 +194,7 @@ def tied_samples(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[
 
 
 def case_with_heads(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
-    shapes = st.sampled_from([(2,), (3,), (1,), (1, 2)])
+    shapes = st.sampled_from([(2,), (3,), (1,), (1, 2), (2, 2)])
     return st.tuples(shapes.flatmap(lambda heads: few_cases(rule, domain, CLEAR, heads=heads)))
 
 

@@ -136,8 +136,10 @@ _BOOK = (
     Law("ties", laws.ties, _ties, trials.tied_samples, 6),
     Law("heads", laws.heads, _told("heads"), trials.case_with_heads),
     Law("per_sample", laws.per_sample, _per_sample, case_alone()),
-    Law("monotone", laws.monotone, _told("threshold_argument"), case_with(trials.two_thresholds)),
-    Law("ignored", laws.ignored, _only("mask"), case_with(trials.a_threshold)),
+    Law(
+        "monotone", laws.monotone, _told("threshold_argument"), case_with(trials.two_thresholds), 8
+    ),
+    Law("ignored", laws.ignored, _only("mask"), trials.few_labels),
     Law("literal", laws.literal, _literal, trials.at_the_edge, 3),
     Law("reference", laws.reference, _told("reference"), case_alone()),
     Law("dtypes", laws.dtypes, _told("dtypes"), trials.another_dtype, 2),

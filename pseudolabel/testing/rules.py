@@ -116,7 +116,7 @@ class LabelingRule:
         if last is None:
             return True
         code, place = last.tb_frame.f_code.co_code, last.tb_lasti
-        return place < len(code) and dis.opname[code[place]] in ("RAISE_VARARGS", "RERAISE")
+        return place < len(code) and dis.opname[code[place]] == "RAISE_VARARGS"
 
     @cached_property
     def compiled_rule(self) -> LabelingRule:

@@ -176,8 +176,9 @@ def test_the_default_device_is_not_asked(include_self):
     def answers():
         graph = distributed.nearest_neighbors(ROWS, 6, include_self=include_self)
         labels = distributed.prototype_labels(ROWS, GOOD["probs"], prior=[0.1, 0.2, 0.3, 0.4])
+        served = distributed.prototype_labels(ROWS, GOOD["probs"], assignment="greedy")
         ratio = distributed.reliability_ratio(GOOD["labels"], graph)
-        return (*graph, labels.labels, labels.indices, ratio)
+        return (*graph, labels.labels, labels.indices, served.indices, ratio)
 
     expected = answers()
     with torch.device("meta"):
@@ -216,6 +217,10 @@ ROWS = features_of("random")
 GOOD = {"features": ROWS, "probs": probs_of("random"), "labels": torch.zeros(30, dtype=torch.int64)}
 
 
+def by_metric(features, metric):
+    return distributed.nearest_neighbors(features, 3, metric=metric)
+
+
 def wrong_calls():
     labels, neighbors = distributed.prototype_labels, distributed.nearest_neighbors
     graph = torch.zeros(30, 2, dtype=torch.int64)
@@ -226,6 +231,7 @@ def wrong_calls():
         ("columns", neighbors, (ROWS, 3), (ROWS[:, :3], 3), "features: expected the same on every"),
         ("dtype", neighbors, (ROWS, 3), (ROWS.double(), 3), "features: expected the same on every"),
         ("k", neighbors, (ROWS, 3), (ROWS, 4), "k: expected the same on every rank, got"),
+        ("metric", by_metric, (ROWS, "cosine"), (ROWS, "dot"), "metric: expected one of"),
         ("k of 0", neighbors, (ROWS, 0), (ROWS, 0), "k: expected"),
         ("large k", neighbors, (ROWS, 60), (ROWS, 60), r"k: expected .* other samples of all"),
         ("probs", labels, (ROWS, GOOD["probs"]), (ROWS, GOOD["probs"] + 1), "probs: expected prob"),

@@ -1,5 +1,7 @@
 """What a violation says, word for word, law by law; and the parts that draw and move cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -22,9 +24,9 @@ from pseudolabel.testing._literal import literal_mask, literal_selection
 from pseudolabel.testing._shared_state import settings_put_back
 from pseudolabel.testing._ties import breaks_ties, equal_samples_in_order
 from pseudolabel.testing._trials import (
-    a_threshold,
     an_offset,
     at_the_edge,
+    few_labels,
     many_samples,
     tied_samples,
     two_thresholds,
@@ -100,6 +102,33 @@ def test_a_quota_that_is_not_kept():
     assert exactly == ["expected:", "    exactly [1, 1] samples of each class", *got]
     at_most = said("quota", SELECTED, rule, at_most=[1, 2])
     assert at_most == ["expected:", "    at most [1, 2] samples of each class", *got]
+
+
+def test_a_sample_with_two_labels():
+    def both(features, probs):
+        return torch.tensor([[True, False], [True, True], [False, True]])
+
+    assert said("exclusive", LABELLED, both, kind="labels", exclusive=True) == [
+        "expected:",
+        "    at most one label a sample",
+        "got:",
+        "    labels = [0, [0, 1], 1]",
+    ]
+
+
+def test_a_head_of_a_mask_that_depends_on_the_others():
+    def of_the_first(features, labels):
+        return (labels if labels.dim() == 1 else labels[:1].expand_as(labels)) == 0
+
+    two = Case(2, features=torch.eye(2), labels=torch.tensor([[0, 1], [1, 0]]))
+    assert said("heads", two, of_the_first, kind="mask", heads=True) == [
+        "    head [1] alone, then among all",
+        "expected:",
+        "    mask = [False, True]",
+        "got:",
+        "    mask = [True, False]",
+        "    sample 0 should be left out, but is kept",
+    ]
 
 
 def test_a_head_that_depends_on_the_others():
@@ -179,11 +208,17 @@ def test_thresholds_are_drawn_within_their_bounds(data):
         assert rule.thresholds[0] <= low <= high <= rule.thresholds[1]
 
 
-def test_a_rule_without_a_threshold_is_asked_at_none():
-    rule = LabelingRule(function=torch.equal, kind="mask")
-    drawn = st.composite(lambda draw: a_threshold(draw, rule, MASKED))()
-    with pytest.raises(NoSuchExample):
-        find(drawn, lambda found: found != (None,), settings=settings(database=None))
+def test_cases_of_few_labels_are_asked_at_thresholds_that_the_rule_takes():
+    domain = Domain({2: 4}, (2, 2), None)
+    plain = LabelingRule(function=torch.equal, kind="mask")
+    told = replace(plain, threshold_argument="limit", thresholds=(2.0, 3.0))
+    some = settings(max_examples=300, database=None, derandomize=True)
+    for rule, asked in ((plain, lambda x: x is None), (told, lambda x: x is None or 2 <= x <= 3)):
+        with pytest.raises(NoSuchExample):
+            find(few_labels(rule, domain), lambda found, ok=asked: not ok(found[1]), settings=some)
+    find(few_labels(told, domain), lambda found: found[1] is not None, settings=some)
+    find(few_labels(plain, domain), lambda found: (found[0].labels < 0).sum() == 3, settings=some)
+    find(few_labels(plain, domain), lambda found: (found[0].labels >= 0).all(), settings=some)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +256,15 @@ def test_a_rule_without_a_threshold_is_asked_at_none():
             ),
             "indices in [-1, 2]",
             "torch.int64 [0, 3]",
+        ),
+        (
+            "labels",
+            LABELLED,
+            PseudoLabels(
+                torch.tensor([0, -2]), torch.tensor([0, -1]), torch.ones(2), torch.ones(2, 1), "dot"
+            ),
+            "indices in [-1, 2]",
+            "torch.int64 [0, -2]",
         ),
     ],
 )
