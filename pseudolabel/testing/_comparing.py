@@ -127,6 +127,9 @@ def _twins(rule: LabelingRule, case: Case) -> list[tuple[int, int]]:
 def difference(law: str, case: Case, expected: Answer, got: Answer, change: str) -> LawViolation:
     """The violation, in words."""
     says = f"{got}\n{got.against(expected)}"
+    # Shuffled samples stand elsewhere in the case that is shown.
+    if law != "sample_permutation" and got.given.shape == expected.given.shape:
+        says += case.unshown(int(got.differs(expected).nonzero()[0, -1]))
     return LawViolation(law, case, str(expected), says, change)
 
 

@@ -133,6 +133,16 @@ class Case:
         pairs = combinations(range(self.num_classes), 2)
         return [(a, b) for a, b in pairs if _bests_are_the_same(columns[a], columns[b], most)]
 
+    def unshown(self, sample: int) -> str:
+        """The inputs of a sample that is too far down the lists to be shown; of others nothing."""
+        if sample < _ROWS_SHOWN:
+            return ""
+        rows = {
+            name: x[..., sample] if name == "labels" else x[..., sample, :]
+            for name, x in self.inputs.items()
+        }
+        return "".join(f"\nits {name} = {show(row)}" for name, row in rows.items())
+
     def __str__(self) -> str:
         return "\n".join(f"{name} = {show(x)}" for name, x in self.inputs.items())
 

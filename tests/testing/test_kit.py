@@ -64,6 +64,17 @@ def test_a_violation_says_the_law_the_case_and_both_answers():
         assert words in str(violation)
 
 
+def test_a_crash_is_told_with_the_line_of_the_rule():
+    def misspelt(features, labels):
+        return features.double().sort(0, stabel=True).values[:, 0] > 0
+
+    with pytest.raises(LawViolation, match="an answer to at least one plain case") as raised:
+        check_labeling_rule(misspelt, kind="mask")
+    line = misspelt.__code__.co_firstlineno + 1
+    said = f"test_kit.py:{line}: return features.double().sort(0, stabel=True).values[:, 0] > 0"
+    assert raised.value.got.splitlines()[-1] == said
+
+
 def test_the_same_seed_finds_the_same_case():
     def first_half(features, labels):
         return (torch.arange(len(labels)) < len(labels) / 2) & (labels >= 0)

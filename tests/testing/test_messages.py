@@ -164,6 +164,19 @@ def test_an_answer_that_hangs_on_how_the_inputs_lie_in_memory(asks, words):
     assert lines[:2] == [f"    the same inputs, {words}", "expected:"]
 
 
+@pytest.mark.parametrize(("sample", "shown"), [(11, False), (12, True), (19, True)])
+def test_the_row_of_a_sample_too_far_down_is_told_with_it(sample, shown):
+    labels = torch.zeros(20, dtype=torch.int64)
+    angle = 0.15 * torch.arange(20)
+    one = Case(2, features=torch.stack([angle.cos(), angle.sin()], 1), labels=labels)
+    alone = torch.arange(20) == sample
+    nobody = torch.zeros(20, dtype=torch.bool)
+    lines = said("reference", one, lambda *_: alone, kind="mask", reference=lambda *_: nobody)
+    row = [f"    its features = {show(one.features[sample])}", "    its labels = 0"]
+    told = [f"    sample {sample} should be left out, but is kept", *(row if shown else [])]
+    assert lines[-len(told) :] == told
+
+
 def test_what_is_said_of_an_unlabelled_sample_that_is_kept():
     one = Case(2, features=torch.eye(2), labels=torch.tensor([0, -1]))
 

@@ -195,6 +195,13 @@ def unlabelled_have_no_votes(features, labels, threshold=0.5):
     return votes(labels, neighbours(features, 3)) / 3 >= threshold
 
 
+def share_of_labelled_neighbours(features, labels):
+    """Not a number, and not below one half, where no neighbour is labelled."""
+    near = neighbours(features, 3)
+    labelled = (labels[near] >= 0).sum(-1)
+    return ~((labels[near] == labels[:, None]) & (labels[near] >= 0)).sum(-1).div(labelled).lt(0.5)
+
+
 MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
 
 
@@ -313,6 +320,7 @@ MASKS = [
         ("monotone",),
         {"threshold_argument": "threshold"},
     ),
+    Entry("unlabelled among unlabelled", share_of_labelled_neighbours, "mask", ("ignored",)),
     Entry(
         "unlabelled at another threshold",
         unlabelled_have_no_votes,
@@ -749,6 +757,27 @@ def relative_to_the_wrong_class(probs):
     return targets, (probs.double().amax(-1) >= thresholds[targets]).float()
 
 
+def cut_to_the_smallest(probs, threshold=0.5):
+    """As many of every class as of the smallest one that is chosen from at all."""
+    scores, targets = probs.max(-1)
+    sizes = torch.bincount(targets[scores > threshold], minlength=probs.shape[-1])
+    most = int(sizes[sizes > 0].min()) if (sizes > 0).any() else 0
+    place = stable_order(scores)
+    chosen = torch.zeros(len(probs), dtype=torch.bool)
+    for c in range(probs.shape[-1]):
+        chosen[place[targets[place] == c][:most]] = True
+    return targets, (chosen & (scores > threshold)).float()
+
+
+def first_axis_of_heads_alone(probs):
+    """Right for one leading axis, and for two of which one has a single entry."""
+    wide = probs.double()
+    limit = wide.amax(-1).mean(-1, keepdim=True)
+    if probs.dim() == 4:
+        limit = limit.amax(1, keepdim=True)
+    return probs.argmax(-1), (wide.amax(-1) >= limit).float()
+
+
 def best_per_class(probs, *, most=2):
     targets, scores = probs.argmax(-1), probs.amax(-1)
     weights = torch.zeros(len(probs))
@@ -860,6 +889,20 @@ SELECTIONS = [
         "selection",
         ("monotone",),
         {"threshold_argument": "threshold"},
+    ),
+    Entry(
+        "cut to the smallest class",
+        cut_to_the_smallest,
+        "selection",
+        ("monotone",),
+        {"threshold_argument": "threshold"},
+    ),
+    Entry(
+        "two axes of heads",
+        first_axis_of_heads_alone,
+        "selection",
+        ("heads",),
+        {"heads": True},
     ),
     Entry(
         "no answer for one class, which was told",
