@@ -165,6 +165,7 @@ MODULES = {
     "normalised heads": lambda: ClusterHeads(2, 4, 3, norm="batch"),
 }
 INPUTS = {"threshold": (9, 3), "heads": (9, 4), "normalised heads": (9, 4)}
+OLD_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13)
 every_module = pytest.mark.parametrize("name", MODULES)
 
 
@@ -212,10 +213,13 @@ def test_an_entry_too_many_is_named(name):
 
 
 @every_entry
-def test_a_wrong_shape_is_named_and_changes_nothing_of_that_entry(name, key):
+@pytest.mark.parametrize("more", [(2,), (2, 2)])
+def test_a_wrong_shape_is_named_and_changes_nothing_of_that_entry(name, key, more):
     module, state = used(name), used(name).state_dict()
+    if state[key].dim() == 0 and more == (2,) and OLD_TORCH:
+        pytest.skip("older torch takes the first of a list for a scalar")
     before = module.state_dict()[key].clone()
-    state[key] = torch.zeros(*state[key].shape, 2, 2)  # torch may take a list for a scalar
+    state[key] = torch.zeros(*state[key].shape, *more)
     with pytest.raises(RuntimeError, match=f"size mismatch for {key}"):
         module.load_state_dict(state)
     assert_identical(module.state_dict()[key], before)

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -127,7 +128,8 @@ def test_a_violation_on_many_samples_is_searched_on_fewer():
 
     # Taken away one by one, samples would have to be taken away 20 at a time.
     assert found(choosing_all_unless(lambda probs: len(probs) % 20 == 0)) == 20
-    assert 51 <= found(choosing_all_unless(lambda probs: len(probs) > 50)) <= 100
+    most = 51 if hypothesis.__version_info__ >= (6, 170) else 100  # older ones stop earlier
+    assert 51 <= found(choosing_all_unless(lambda probs: len(probs) > 50)) <= most
 
 
 def test_the_global_random_state_is_left_alone():
