@@ -399,6 +399,14 @@ def test_the_map_by_pca_keeps_the_distances_of_flat_data():
     np.testing.assert_allclose(ratio, ratio[0])
 
 
+@pytest.mark.parametrize("mirrored", [[1, 1], [-1, 1], [1, -1], [-1, -1]])
+def test_the_map_by_pca_is_not_mirrored(mirrored):
+    features = np.random.default_rng(0).normal(size=(30, 2)) * [3, 1] * mirrored
+    places = flat_map(features, kind="pca", metric="euclidean").places
+    correlation = np.corrcoef(places.T, features.T)[:2, 2:]
+    assert (np.diag(correlation) > 0.8).all()
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 VOID = {"meta", "img", "rect", "line", "path", "br"}

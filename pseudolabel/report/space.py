@@ -37,7 +37,7 @@ def flat_map(
         features: ``(N, D)``, finite; may be memory-mapped.
         kind: ``"tsne"``, ``"pca"``, ``"auto"`` (t-SNE from 30 rows on) or ``"none"``.
         metric: ``"cosine"`` scales rows to unit length first.
-        seed: Of the draw and of t-SNE.
+        seed: Of the draw.
 
     Returns:
         The map, or None for ``"none"``.
@@ -59,7 +59,7 @@ def flat_map(
     spread = flat.std(axis=0)[0]
     if kind == "pca" or spread == 0 or (kind == "auto" and len(rows) < _LEAST_FOR_TSNE):
         return FlatMap(rows, _in_unit_square(flat), "PCA")
-    return FlatMap(rows, _in_unit_square(_tsne(components, flat / spread * 1e-4, seed)), "t-SNE")
+    return FlatMap(rows, _in_unit_square(_tsne(components, flat / spread * 1e-4)), "t-SNE")
 
 
 def _principal(points: np.ndarray) -> np.ndarray:
@@ -75,14 +75,15 @@ def _principal(points: np.ndarray) -> np.ndarray:
     return components
 
 
-def _tsne(components: np.ndarray, start: np.ndarray, seed: int) -> np.ndarray:
+def _tsne(components: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """t-SNE, which draws nothing where it is told how to start."""
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(components) - 1) / 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         places: np.ndarray = TSNE(
-            init=start.astype(np.float32), perplexity=perplexity, random_state=seed
+            init=start.astype(np.float32), perplexity=perplexity
         ).fit_transform(components.astype(np.float32))
     return places
 
