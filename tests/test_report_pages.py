@@ -36,7 +36,6 @@ def named_page():
         row_names=[f"leaf-{row:02d}.png" for row in rows.tolist()],
         confidence=confidence,
         picture=leaf,
-        map_kind="pca",
         tables=[
             Table("Scores", ["stage", "ACC"], [["heads", 0.5], ["joint", 0.75]], note="Of 27.")
         ],
@@ -57,7 +56,9 @@ def numbered_page():
     labels = rows // 24
     labels[10::60] = (labels[10::60] + 1) % 12
     neighbors = nearest_neighbors(features, 22, metric="euclidean")
-    reliable = reliable_labels(features, labels, neighbors=neighbors, threshold=0.75, strict=False)
+    reliable = reliable_labels(
+        features, labels, neighbors=neighbors, threshold=18 / 22, strict=False
+    )
     return render_report(
         features,
         reliable,
