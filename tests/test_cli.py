@@ -21,6 +21,7 @@ import pseudolabel
 from pseudolabel.cli import entry, folder, judging, main
 from pseudolabel.cli.reading import list_pictures, read_features, read_labels
 from pseudolabel.estimator import PrototypeClustering
+from pseudolabel.report import render_report
 
 FILES = {
     "labels.csv",
@@ -220,6 +221,22 @@ def test_nothing_is_suggested_where_no_neighbour_has_a_label(work):
     assert audit("--neighbors", 5) == 0
     suggested = [row["suggested"] for row in table("out/labels.csv")]
     assert (suggested[:20], set(suggested[20:])) == ([""] * 20, {"1", "2"})
+
+
+def test_the_report_is_told_what_the_command_was_told(work, monkeypatch):
+    told = {}
+
+    def spy(*arguments, **options):
+        told.update(options)
+        return render_report(*arguments, **options)
+
+    monkeypatch.setattr(judging, "render_report", spy)
+    options = ["--seed", 3, "--metric", "euclidean", "--map", "pca"]
+    assert run("cluster", "features.npy", "-k", 3, "--out", "out", *options, *FAST) == 0
+    assert [told[name] for name in ("seed", "metric", "map_kind")] == [3, "euclidean", "pca"]
+    assert (told["noun"], told["title"]) == ("cluster", "Clusters of features.npy")
+    written = [f"{x:.6f}" for x in told["confidence"].tolist()]
+    assert written == [row["confidence"] for row in table("out/labels.csv")]
 
 
 def test_a_cluster_that_nobody_is_in_is_listed(work, monkeypatch):
