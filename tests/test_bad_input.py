@@ -9,6 +9,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import pseudolabel as pl
+from pseudolabel import distributed
 
 M, K, D, H, B = 8, 3, 4, 2, 6
 
@@ -594,6 +596,23 @@ def test_the_table_covers_every_option():
         called = function.forward if isinstance(function, torch.nn.Module) else function
         for parameter in inspect.signature(called).parameters:
             assert (name, parameter) in named | unchecked, f"no row for {name}({parameter})"
+
+
+def sharded(mistake):
+    """The call over shards that makes the same mistake; None where there is none."""
+    if mistake.operator not in distributed.__all__:
+        return None
+    call = getattr(distributed, mistake.operator)
+    arguments = {**VALID[mistake.operator][1], **mistake.overrides}
+    takes = arguments.keys() <= inspect.signature(call).parameters.keys()
+    arrays = any(isinstance(value, np.ndarray) for value in arguments.values())
+    return partial(call, **arguments) if takes and not arrays else None
+
+
+@pytest.mark.parametrize("mistake", list(filter(sharded, ROWS)), ids=str)
+def test_a_mistake_is_named_over_shards_too(mistake):
+    with pytest.raises(mistake.error, match=complaint(mistake)):
+        sharded(mistake)()
 
 
 def test_values_outside_their_range_pass_when_they_are_not_checked():
