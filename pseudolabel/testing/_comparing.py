@@ -107,7 +107,10 @@ def _few_make_twins(rule: LabelingRule, case: Case, names: Sequence[int], got: A
     of_nearly_all = case.twin_classes(case.num_samples - 1)
     if not got.same(rule(case)) and not _reversed(names, of_nearly_all):
         return False
-    crowd = case.shuffled(list(range(case.num_samples)) * _COPIES)
+    order = list(range(case.num_samples)) * _COPIES
+    if rule.num_samples is not None and len(order) > rule.num_samples[1]:
+        return True  # more than it takes, so that nobody can tell
+    crowd = case.shuffled(order)
     crowd = crowd.moved(rule.metric, 0, 1, _SIZES[torch.float64])
     return rule(crowd.renamed(names)).same(rule(crowd).renamed(names))
 

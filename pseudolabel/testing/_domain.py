@@ -60,6 +60,8 @@ def find_domain(rule: LabelingRule) -> Domain:
             raise LawViolation("form", None, wanted, _told(error))
     if not sizes:
         wanted = "an answer to at least one plain case"
+        if rule.num_samples is not None:
+            wanted = f"an answer to a plain case of {least} samples, as num_samples= says"
         raise LawViolation("form", None, wanted, _told(error))
     return Domain(sizes, dims, largest)
 

@@ -17,6 +17,10 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         torch.are_deterministic_algorithms_enabled,
         torch.use_deterministic_algorithms,
     ),
+    "torch.get_float32_matmul_precision()": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
     "torch.get_num_threads()": (torch.get_num_threads, torch.set_num_threads),
     "numpy.geterr()": (np.geterr, lambda kept: np.seterr(**kept)),
 }

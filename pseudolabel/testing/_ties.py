@@ -110,7 +110,7 @@ def equal_classes_in_order(rule: LabelingRule, case: Case, answer: Answer, backw
     Unless another rounding would: of a matrix product equal columns need not come out equal.
     """
     assert case.probs is not None
-    got = answer.count_by_class(case.num_classes)
+    got = answer.count_by_class(case)
     for group in rule.equal_counts(case.num_samples, case.num_classes):
         for first, later in combinations(group, 2):
             served, waiting = (later, first) if backwards else (first, later)

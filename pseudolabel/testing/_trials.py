@@ -63,6 +63,10 @@ def case_with(
     return arguments
 
 
+def with_and_without_ties(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.tuples(few_cases(rule, domain) | few_cases(rule, domain, CLEAR))
+
+
 def two_cases(rule: LabelingRule, domain: Domain) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.tuples(few_cases(rule, domain, TIED), few_cases(rule, domain, TIED))
 

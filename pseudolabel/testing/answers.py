@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pseudolabel.testing.cases import rename, show
+from pseudolabel.testing.cases import Case, rename, show
 
 SAME_WEIGHT = 1e-2
 
@@ -57,11 +57,12 @@ class Answer(NamedTuple):
             return self.given.long()
         return torch.stack([self.given.long(), self.chosen.long()], -1)
 
-    def count_by_class(self, num_classes: int) -> Tensor:
-        """How many samples each class got, ``(*heads, K)``."""
+    def count_by_class(self, case: Case) -> Tensor:
+        """How many samples each class got, or kept of its own: ``(*heads, K)``."""
         if self.kind == "labels":
             return self.given.sum(-2)
-        own = self.given.unsqueeze(-1) == torch.arange(num_classes)
+        targets = self.given if case.labels is None else case.labels
+        own = targets.unsqueeze(-1) == torch.arange(case.num_classes)
         return (own & self.chosen.unsqueeze(-1)).sum(-2)
 
     def shuffled(self, order: Sequence[int]) -> Answer:

@@ -88,10 +88,6 @@ def _per_sample(rule: LabelingRule) -> str | None:
     return _told("per_sample")(rule) or _only("selection")(rule)
 
 
-def _quota(rule: LabelingRule) -> str | None:
-    return _told("count", "at_most")(rule) or _only("labels", "selection")(rule)
-
-
 _BOOK = (
     Law("form", laws.form, _always, case_alone()),
     Law("inputs_unchanged", laws.inputs_unchanged, _always, case_alone()),
@@ -131,7 +127,7 @@ _BOOK = (
         case_with(trials.an_offset, CLEAR),
         1.5,
     ),
-    Law("quota", laws.quota, _quota, trials.many_samples, 2),
+    Law("quota", laws.quota, _told("count", "at_most"), trials.many_samples, 2),
     Law("exclusive", laws.exclusive, _told("exclusive"), case_alone()),
     Law("ties", laws.ties, _ties, trials.tied_samples, 6),
     Law("heads", laws.heads, _told("heads"), trials.case_with_heads),
@@ -141,7 +137,7 @@ _BOOK = (
     ),
     Law("ignored", laws.ignored, _only("mask"), trials.few_labels),
     Law("literal", laws.literal, _literal, trials.at_the_edge, 3),
-    Law("reference", laws.reference, _told("reference"), case_alone()),
+    Law("reference", laws.reference, _told("reference"), trials.with_and_without_ties, 2),
     Law("dtypes", laws.dtypes, _told("dtypes"), trials.another_dtype, 2),
     Law("layout", laws.layout, _always, case_alone(CLEAR)),
     Law("compiled", laws.compiled, _told("compiled"), trials.one_shape, effort=0.1),

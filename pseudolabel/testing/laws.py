@@ -148,9 +148,9 @@ def translation(rule: LabelingRule, case: Case, offset: Sequence[float]) -> bool
 
 
 def quota(rule: LabelingRule, case: Case) -> None:
-    """Every class gets exactly its count, or at most its bound."""
+    """Every class gets, or keeps, exactly its count, or at most its bound."""
     answer = rule(case)
-    got = answer.count_by_class(case.num_classes)
+    got = answer.count_by_class(case)
     for promised, words in ((rule.count, "exactly"), (rule.at_most, "at most")):
         if promised is None:
             continue

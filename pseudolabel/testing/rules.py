@@ -42,7 +42,7 @@ class LabelingRule:
             promises nothing.
         ties: Equal samples and equal classes: ``"lowest"`` or ``"highest"`` index first, or
             ``"any"``.
-        count: Exactly how many samples every class gets: an int, K ints, or a function of
+        count: Exactly how many samples every class gets, or keeps: an int, K ints, or a function of
             ``(num_samples, num_classes)`` that returns either.
         at_most: The same as an upper bound.
         exclusive: Whether no sample carries two labels.
@@ -135,17 +135,15 @@ class LabelingRule:
             size = 1e-3 if case.num_samples <= _MANY else 1e-4
         if not case.is_distinct(self.metric, 5 * size, keep_ties=keep_ties):
             return False
-        before = self(case)
-        for seed in range(_TRIALS):
-            for sign in (1, -1):
-                try:
-                    moved = case.moved(self.metric, seed, sign, size, keep_ties=keep_ties)
-                    after = self(moved)
-                except Exception:
-                    return False
-                if not after.same(before):
-                    return False
-        return True
+        moves = [(seed, sign) for seed in range(_TRIALS) for sign in (1, -1)]
+        try:
+            before = self(case)
+            return all(
+                self(case.moved(self.metric, *move, size, keep_ties=keep_ties)).same(before)
+                for move in moves
+            )
+        except Exception:
+            return False
 
     def equal_counts(self, num_samples: int, num_classes: int) -> list[list[int]]:
         """The classes, grouped by what is promised to them."""

@@ -358,8 +358,8 @@ def test_options_have_to_be_the_same_on_every_rank(options, other):
 def test_the_neighbours_are_found_within_the_limit_on_memory():
     with pytest.raises(ValueError, match=r"^memory_limit: expected"):
         distributed.reliable_mask(ROWS, GOOD["labels"], k=3, memory_limit=10)
-    for limit in (0, 10):
-        with pytest.raises(ValueError, match=r"^memory_limit: expected"):
+    for limit, said in ((0, "an int of 1 or more"), (1, r"at least \d+ bytes")):
+        with pytest.raises(ValueError, match=f"^memory_limit: expected {said}"):
             distributed.nearest_neighbors(ROWS, 3, memory_limit=limit)
 
 

@@ -273,20 +273,21 @@ def test_a_rule_that_refuses_all_but_plain_cases_is_reported():
 
 
 @pytest.mark.parametrize(
-    ("rule", "words"),
+    ("rule", "words", "got"),
     [
-        (lambda p: p, "a Selection, or targets and weights"),
-        (lambda p: (p.argmax(-1), p), "the weights of shape"),
-        (lambda p: (p.argmax(-1).float(), p.amax(-1)), "int64 targets"),
-        (lambda p: (p.argmax(-1) + p.shape[-1], p.amax(-1)), "targets in"),
-        (lambda p: (p.argmax(-1), None), "weights as a tensor"),
-        (lambda p: (p.argmax(-1), 1 + p.amax(-1)), "weights in"),
+        (lambda p: p, "a Selection, or targets and weights", "torch.float32 ["),
+        (lambda p: (p.argmax(-1), p), "the weights of shape", "the weights of shape ("),
+        (lambda p: (p.argmax(-1).float(), p.amax(-1)), "int64 targets", "torch.float32 ["),
+        (lambda p: (p.argmax(-1) + p.shape[-1], p.amax(-1)), "targets in", "torch.int64 ["),
+        (lambda p: (p.argmax(-1), None), "weights as a tensor", "a NoneType"),
+        (lambda p: (p.argmax(-1), 1 + p.amax(-1)), "weights in", "torch.float32 [1.5"),
     ],
 )
-def test_a_wrong_form_is_named(rule, words):
+def test_a_wrong_form_is_named(rule, words, got):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="selection", laws=["form"])
     assert words in raised.value.expected
+    assert raised.value.got.startswith(got)
     assert raised.value.case is not None
 
 
@@ -301,38 +302,56 @@ def entries(**changes):
 
 
 @pytest.mark.parametrize(
-    ("rule", "words"),
+    ("rule", "words", "got"),
     [
-        (entries(labels=lambda given: given.labels - 1), "-1 among the labels exactly where"),
-        (entries(indices=lambda given: given.indices + 100), "indices in [-1, "),
-        (entries(labels=lambda given: given.labels + 1), "labels in [-1, "),
-        (entries(indices=lambda given: given.indices * 0), "no sample twice under one label"),
-        (lambda features, probs: None, "PseudoLabels, labels (N,) or bool (N, K)"),
-        (lambda features, probs: probs, "int64 labels or a bool tensor"),
-        (lambda features, probs: probs.argmax(-1) + probs.shape[-1], "labels in [-1, "),
-        (lambda features, probs: probs.argmax(-1)[1:], "the labels of shape"),
-        (lambda features, probs: probs[1:] > 0.5, "the labels of shape"),
+        (
+            entries(labels=lambda given: given.labels - 1),
+            "-1 among the labels exactly where",
+            "torch.int64 [",
+        ),
+        (entries(indices=lambda given: given.indices + 100), "indices in [-1, ", "torch.int64 [10"),
+        (entries(labels=lambda given: given.labels + 1), "labels in [-1, ", "torch.int64 ["),
+        (
+            entries(indices=lambda given: given.indices * 0),
+            "no sample twice under one label",
+            "torch.int64 [0",
+        ),
+        (lambda features, probs: None, "PseudoLabels, labels (N,) or bool (N, K)", "a NoneType"),
+        (lambda features, probs: probs, "int64 labels or a bool tensor", "torch.float32 ["),
+        (
+            lambda features, probs: probs.argmax(-1) + probs.shape[-1],
+            "labels in [-1, ",
+            "torch.int64 [",
+        ),
+        (
+            lambda features, probs: probs.argmax(-1)[1:],
+            "the labels of shape",
+            "the labels of shape (",
+        ),
+        (lambda features, probs: probs[1:] > 0.5, "the labels of shape", "the labels of shape ("),
     ],
 )
-def test_a_wrong_form_of_labels_is_named(rule, words):
+def test_a_wrong_form_of_labels_is_named(rule, words, got):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="labels", laws=["form"], num_samples=(4, 8))
     assert words in raised.value.expected
+    assert raised.value.got.startswith(got)
     assert raised.value.case is not None
 
 
 @pytest.mark.parametrize(
-    ("rule", "words"),
+    ("rule", "words", "got"),
     [
-        (lambda features, labels: labels, "a bool tensor"),
-        (lambda features, labels: [True] * len(labels), "a bool tensor"),
-        (lambda features, labels: labels[1:] >= 0, "the mask of shape"),
+        (lambda features, labels: labels, "a bool tensor", "torch.int64 ["),
+        (lambda features, labels: [True] * len(labels), "a bool tensor", "a list"),
+        (lambda features, labels: labels[1:] >= 0, "the mask of shape", "the mask of shape ("),
     ],
 )
-def test_a_wrong_form_of_a_mask_is_named(rule, words):
+def test_a_wrong_form_of_a_mask_is_named(rule, words, got):
     with pytest.raises(LawViolation, match="'form'") as raised:
         check_labeling_rule(rule, kind="mask", laws=["form"])
     assert words in raised.value.expected
+    assert raised.value.got.startswith(got)
     assert raised.value.case is not None
 
 
@@ -360,6 +379,33 @@ def test_weights_without_their_targets_are_not_the_literal_rule():
 
     with pytest.raises(LawViolation, match=r"'literal'(.|\n)*targets = "):
         check_labeling_rule(rule, kind="selection", laws=["literal"], threshold=0.8, strict=False)
+
+
+def test_the_literal_selection_has_no_neighbours():
+    rule, promises = FixedThreshold(0.8), {"threshold": 0.8, "strict": False, "k": 3}
+    check_labeling_rule(rule, kind="selection", laws=["literal"], **promises)
+
+
+def test_no_rule_is_asked_more_samples_than_it_takes():
+    asked = set()
+
+    def rule(features, probs):
+        asked.add(len(probs))
+        means = probs.double().T @ features.double()
+        return torch.cosine_similarity(features.double()[:, None], means, dim=-1).argmax(-1)
+
+    promises = {"metric": "cosine", "ties": "any", "num_samples": (4, 20), "num_classes": 3}
+    examine_labeling_rule(rule, kind="labels", **promises)
+    assert (min(asked), max(asked)) == (4, 20)
+
+
+def test_a_bound_that_is_told_and_not_kept_is_named():
+    def rule(features, labels):
+        return (features[4] > 0).any() & (labels >= 0)
+
+    expected = "an answer to a plain case of 3 samples, as num_samples= says"
+    with pytest.raises(LawViolation, match=expected):
+        check_labeling_rule(rule, kind="mask", num_samples=(3, 9))
 
 
 def test_a_sample_that_is_its_own_only_neighbour_is_kept():

@@ -8,6 +8,7 @@ import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
+from testing.zoo import shared, shared_ties_to_the_last
 
 from pseudolabel import PseudoLabels, Selection
 from pseudolabel.testing import (
@@ -304,6 +305,10 @@ def test_chance_of_numpy_is_seen_too():
             "torch.are_deterministic_algorithms_enabled()",
         ),
         (lambda: torch.set_num_threads(torch.get_num_threads() + 1), "torch.get_num_threads()"),
+        (
+            lambda: torch.set_float32_matmul_precision("medium"),
+            "torch.get_float32_matmul_precision()",
+        ),
         (lambda: np.seterr(all="raise"), "numpy.geterr()"),
     ],
 )
@@ -319,6 +324,27 @@ def test_settings_that_everybody_shares_are_seen_and_put_back(change, name):
     assert lines == ["expected:", expected, "got:", f"    another {name}"]
     assert report.broken == ("determinism",)
     assert not changed
+
+
+@pytest.mark.parametrize(
+    ("rule", "promised", "trace", "expected", "got"),
+    [
+        (shared_ties_to_the_last, "lowest", "less", "[[0, 1], 1, 0, -1]", "[1, [0, 1], 0, -1]"),
+        (shared, "highest", "more", "[1, [0, 1], 0, -1]", "[[0, 1], 1, 0, -1]"),
+    ],
+)
+def test_ties_by_another_index(rule, promised, trace, expected, got):
+    features = torch.tensor([[0.0, 0.0, 0.1], [0.0, 0.1, -0.1], [0.0] * 3, [0.0] * 3])
+    case = Case(2, features=features, probs=torch.tensor([[1.0, 0.0]] * 2 + [[0.5, 0.5]] * 2))
+    lines = said("ties", case, rule, kind="labels", ties=promised)
+    assert lines[:-1] == [
+        f"    the answer with ties, against that with every probability a trace {trace} than",
+        "    the one before it (samples in order, in each sample the classes in order)",
+        "expected:",
+        f"    labels = {expected}",
+        "got:",
+        f"    labels = {got}",
+    ]
 
 
 def test_another_answer_in_float64_is_seen():

@@ -186,6 +186,16 @@ def closer_half_of_a_class(features, labels):
     return kept
 
 
+def two_nearest_their_mean(features, labels):
+    """Of each class, and as many more as are as near as the second."""
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for own in (labels == c for c in labels.unique() if c >= 0):
+        rows = features[own].double()
+        distance = (rows - rows.mean(0)).square().sum(1)
+        kept[own] = distance <= distance.kthvalue(min(2, len(rows))).values
+    return kept
+
+
 def larger_thresholds_keep_more(features, labels, threshold=0.5):
     return (votes(labels, neighbours(features, 3)) >= 3 * (1 - threshold)) & (labels >= 0)
 
@@ -307,6 +317,13 @@ MASKS = [
     Entry("normalised in place", features_normalised_in_place, "mask", ("inputs_unchanged",)),
     Entry("stale graph", StaleGraph(), "mask", ("sample_permutation",)),
     Entry("batch size decides", batch_size_decides, "mask", ("literal",), MASK),
+    Entry(
+        "as many as tie with the second",
+        two_nearest_their_mean,
+        "mask",
+        ("quota",),
+        {"metric": "euclidean", "at_most": 2},
+    ),
     Entry("another rule in half precision", in_half_a_different_rule, "mask", ("dtypes",)),
     Entry(
         "kept where nothing is labelled", all_kept_where_nothing_is_labelled, "mask", ("ignored",)
@@ -353,6 +370,16 @@ def shared(features, probs, *, order=top_of):
     taken = top_of(similarity, share)
     hot = torch.zeros(probs.shape, dtype=torch.bool)
     return hot.scatter(0, taken, True)
+
+
+def smoothed(features, probs, *, first=0):
+    """The class that three neighbours hold most probable."""
+    nearest = neighbours(features, 4, metric="euclidean")[:, first : first + 3]
+    return probs.double()[nearest].mean(1).argmax(-1)
+
+
+def shared_ties_to_the_last(features, probs):
+    return shared(features, probs, order=lambda p, n: len(p) - 1 - top_of(p.flip(0), n))
 
 
 def shared_by_head(features, probs):
@@ -644,6 +671,13 @@ LABELLINGS = [
         ("reference",),
         {"metric": "cosine", "reference": shared},
     ),
+    Entry(
+        "neighbours two to four for one to three",
+        partial(smoothed, first=1),
+        "labels",
+        ("reference",),
+        {"metric": "euclidean", "ties": "any", "reference": smoothed},
+    ),
     Entry("seeds everything", seeds_everything, "labels", ("determinism",)),
     Entry(
         "unstable ties of the most confident",
@@ -654,7 +688,7 @@ LABELLINGS = [
     ),
     Entry(
         "ties to the last",
-        partial(shared, order=lambda p, n: len(p) - 1 - top_of(p.flip(0), n)),
+        shared_ties_to_the_last,
         "labels",
         ("ties",),
     ),
