@@ -67,9 +67,10 @@ class Judge:
     def tests(self, mutant: Mutant) -> list[str]:
         """The tests that reach the statement; else its function; else its file.
 
-        What runs on import is reached by whichever test comes first, and matters to all of them:
-        those of the package come first. A default value runs on import, too, and matters to the
-        tests that reach its function, and to those of the package.
+        What runs on import is reached by whichever test comes first, and matters to all of them,
+        to those also that import the file and read no more than a name of it: those of the package
+        come first. A default value runs on import, too, and matters to the tests that reach its
+        function, and to those of the package.
         """
         scope, file = (mutant.scope_first, mutant.scope_last), (1, 10**6)
         statement = (mutant.first, mutant.last)
@@ -80,7 +81,21 @@ class Judge:
             return found
         if in_function and (found := self.lines.reaching(mutant.file, *scope)):
             return list(dict.fromkeys(found + of_the_package))
-        return list(dict.fromkeys(of_the_package + self.lines.reaching(mutant.file, *file)))
+        found = self.lines.reaching(mutant.file, *file) + self._importing(mutant.file)
+        found.sort(key=lambda test: (self.lines.seconds[test], test))
+        return list(dict.fromkeys(of_the_package + found))
+
+    def _importing(self, file: str) -> list[str]:
+        """The tests in files that import a file of the package by its name."""
+        statement = f"from {file.removesuffix('.py').replace('/', '.')} import "
+        sources = {
+            name: (self.copy / name).read_text() for name in _suite.test_files(self.copy)[1:]
+        }
+        return [
+            test
+            for test in self.lines.seconds
+            if statement in sources.get(test.partition("::")[0], "")
+        ]
 
     def judge(self, mutant: Mutant, source: str) -> dict[str, Any]:
         """Plants a mutant and runs its tests, those first that noticed others of the file."""

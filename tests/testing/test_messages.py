@@ -404,10 +404,10 @@ def test_a_rule_that_refuses_all_but_what_it_is_asked_first():
 
 
 def test_reasons_name_the_kinds_of_rules():
-    rule = LabelingRule(function=len, kind="mask", count=1, ties="any")
-    assert LAWS["quota"].reason(rule) == 'only for "labels" and "selection"'
+    rule = LabelingRule(function=len, kind="mask", ties="any")
     assert LAWS["ties"].reason(rule) == "ties are broken in any way"
     rule = LabelingRule(function=len, kind="mask")
+    assert LAWS["quota"].reason(rule) == "needs count= or at_most="
     assert LAWS["ties"].reason(rule) == "in the law 'literal'"
     assert LAWS["devices"].reason(rule) == (None if torch.cuda.is_available() else "no CUDA device")
 

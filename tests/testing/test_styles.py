@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 
 from pseudolabel.testing import features, labels, probabilities
 from pseudolabel.testing._rows import (
@@ -121,3 +122,12 @@ def test_labels_without_a_missing_one(drawn):
 def test_laws_are_tried_on_styles_that_exist(styles):
     assert set(styles.features) <= set(FEATURE_STYLES)
     assert set(styles.probs) <= set(PROB_STYLES)
+
+
+def test_labels_may_all_be_missing_only_where_some_may():
+    def none(y):
+        return bool((y < 0).all())
+
+    assert none(find(labels(20, 3), none, settings=QUICK))
+    with pytest.raises(NoSuchExample):
+        find(labels(1, 3, unlabelled=False), none, settings=QUICK)
