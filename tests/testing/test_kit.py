@@ -594,6 +594,7 @@ def test_only_probabilities_that_compete_have_to_differ():
     probs = torch.tensor([[0.5, 0.25, 0.25], [0.25, 0.75, 0.0], [0.5, 0.1, 0.4], [0.3, 0.1, 0.6]])
     assert Case(3, probs=probs).is_distinct(None, 1e-3)
     assert not Case(3, probs=probs[:, [1, 2, 2]]).is_distinct(None, 1e-3)
+    assert Case(1, probs=torch.ones(2, 3, 1)).is_distinct(None, 1e-3)  # one class is the largest
 
 
 def test_classes_with_the_same_best_samples_are_twins():
