@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 from testing.zoo import shared, shared_ties_to_the_last
 
-from pseudolabel import PseudoLabels, Selection
+from pseudolabel import FixedThreshold, PseudoLabels, Selection
 from pseudolabel.testing import (
     LAWS,
     LabelingRule,
@@ -31,6 +31,7 @@ from pseudolabel.testing._trials import (
     many_samples,
     tied_samples,
     two_thresholds,
+    with_and_without_ties,
 )
 from pseudolabel.testing.answers import Answer
 from pseudolabel.testing.cases import Case, nudged, sharpened, show
@@ -345,6 +346,29 @@ def test_ties_by_another_index(rule, promised, trace, expected, got):
         "got:",
         f"    labels = {got}",
     ]
+
+
+def test_what_a_rule_cannot_answer_is_not_clear():
+    def unable(probs):
+        raise RuntimeError
+
+    clear = Case(2, probs=PROBS[[0, 2]])
+    assert LabelingRule(function=FixedThreshold(0.9), kind="selection").is_clear(clear)
+    assert not LabelingRule(function=unable, kind="selection").is_clear(clear)
+
+
+def test_references_are_asked_about_ties_and_about_clear_numbers():
+    rule = LabelingRule(function=len, kind="labels", metric="euclidean")
+    drawn = []
+
+    @given(with_and_without_ties(rule, Domain({2: 6}, (2, 2), 9)))
+    @settings(max_examples=50, derandomize=True, database=None)
+    def draw(arguments):
+        (case,) = arguments
+        drawn.append(case.is_distinct("euclidean", 1e-3))
+
+    draw()
+    assert min(sum(drawn), len(drawn) - sum(drawn)) >= 8
 
 
 def test_another_answer_in_float64_is_seen():

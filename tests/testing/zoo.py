@@ -186,6 +186,14 @@ def closer_half_of_a_class(features, labels):
     return kept
 
 
+def first_two(features, labels):
+    """Of each class, by what their numbers add up to."""
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for own in ((labels == c).nonzero()[:, 0] for c in labels.unique() if c >= 0):
+        kept[own[features[own].double().sum(1).sort(stable=True).indices[:2]]] = True
+    return kept
+
+
 def two_nearest_their_mean(features, labels):
     """Of each class, and as many more as are as near as the second."""
     kept = torch.zeros(len(labels), dtype=torch.bool)
@@ -216,6 +224,7 @@ MASK = {"metric": "cosine", "k": 3, "threshold": 0.5}
 
 
 MASKS = [
+    Entry("first two of a class", first_two, "mask", (), {"at_most": 2, "ties": "any"}),
     Entry("closer half of a class", closer_half_of_a_class, "mask", (), {"metric": "euclidean"}),
     Entry("consistent", consistent, "mask", (), MASK),
     Entry(
@@ -573,6 +582,11 @@ def nearest_soft_mean(features, probs):
     return (rows.unsqueeze(1) * normalize(means, dim=-1)).sum(-1).argmax(-1)
 
 
+def within_a_bank(features, probs):
+    assert 4 <= len(probs) <= 20
+    return nearest_soft_mean(features, probs)
+
+
 def seeds_everything(features, probs):
     torch.manual_seed(0)
     return probs.argmax(-1)
@@ -661,6 +675,13 @@ LABELLINGS = [
         {"metric": "euclidean", "exclusive": True},
     ),
     Entry("nearest soft mean", nearest_soft_mean, "labels", (), {"metric": "cosine"}),
+    Entry(
+        "nearest soft mean in a bank",
+        within_a_bank,
+        "labels",
+        (),
+        {"metric": "cosine", "ties": "any", "num_samples": (4, 20), "num_features": 3},
+    ),
     Entry("voted by neighbours", voted, "labels", (), {"metric": "euclidean", "exclusive": True}),
     Entry("propagated", propagated, "labels", (), {"metric": "euclidean", "exclusive": True}),
     Entry("empty class", nearest_mean_of_members, "labels", ("class_permutation",)),
