@@ -674,6 +674,13 @@ LABELLINGS = [
         (),
         {"metric": "euclidean", "exclusive": True},
     ),
+    Entry(
+        "nearest mean of the best three, of few",
+        nearest_mean_of_best,
+        "labels",
+        (),
+        {"metric": "euclidean", "exclusive": True, "num_samples": (3, 6)},
+    ),
     Entry("nearest soft mean", nearest_soft_mean, "labels", (), {"metric": "cosine"}),
     Entry(
         "nearest soft mean in a bank",
