@@ -361,6 +361,7 @@ def reliability_rows() -> Iterator[Row]:
     yield row(name, "labels", ValueError, -2, labels=changed(CLUSTERS, -2))
     yield from shapes(name, "labels", torch.tensor(0))
     yield from shapes(name, "neighbors|labels", GRAPH[1:])
+    yield row(name, "labels", ValueError, "(0,)", labels=CLUSTERS[:0], neighbors=GRAPH[:0])
     yield from shapes(name, "neighbors", GRAPH[0], GRAPH[:, :0])
     for bad in (-1, M):
         yield row(name, "neighbors", ValueError, bad, neighbors=changed(GRAPH, bad))

@@ -143,6 +143,8 @@ def _votes(ranks: Ranks, labels: Tensor, indices: Tensor) -> Tensor:
     ranks.agree(shape[-1], check)
 
     def within() -> Mapping[str, object]:
+        if ranks.total == 0:
+            wrong_value("labels", "at least one sample", labels)
         if values_are_checked(indices):
             outside = (indices < 0) | (indices >= ranks.total)
             if outside.any():

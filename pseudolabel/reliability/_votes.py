@@ -122,6 +122,8 @@ def check_graph(neighbors: Neighbors | Tensor, labels: Tensor) -> Tensor:
     indices = neighbors.indices if isinstance(neighbors, Neighbors) else neighbors
     check_integer("neighbors", indices, "N, k")
     check_device("neighbors", indices, labels)
+    if labels.shape[-1] == 0:
+        wrong_value("labels", "at least one sample", labels)
     if len(indices) != labels.shape[-1] or 0 in indices.shape:
         wrong_value("neighbors", f"shape ({labels.shape[-1]}, k), one row a label", indices)
     if values_are_checked(indices):
