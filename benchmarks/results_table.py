@@ -82,19 +82,36 @@ def table_of(raw: Path) -> str:
 
 def table(records: list[dict[str, Any]]) -> str:
     """A Markdown table: one row a configuration, in the order in which they were first run."""
-    names = list(dict.fromkeys((record["configuration"], record["options"]) for record in records))
     metrics = [f"{name} {metric}" for name in STAGES.values() for metric in ("ACC", "NMI", "ARI")]
     titles = ["configuration", "options", "seeds", *metrics, "ACC in the papers"]
     lines = [titles, ["---"] * len(titles)]
-    for name, options in names:
-        runs = [r for r in records if (r["configuration"], r["options"]) == (name, options)]
-        seeds = {record["seed"] for record in runs}
-        if len(seeds) != len(runs):
-            raise ValueError(f"{name}: expected one run a seed, got {len(runs)} of {len(seeds)}")
+    for (name, options), runs in runs_of(records).items():
         scores = [_score(runs, stage, metric) for stage in STAGES for metric in METRICS]
         told = f"`{options}`" if options else ""
         lines.append([name, told, str(len(runs)), *scores, PAPERS.get(name, "")])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def runs_of(records: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The runs of every configuration and its options, in the order in which they were first run.
+
+    Raises:
+        ValueError: If two runs of a configuration have the same seed.
+    """
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        runs.setdefault((record["configuration"], record["options"]), []).append(record)
+    for (name, _), of_it in runs.items():
+        seeds = {record["seed"] for record in of_it}
+        if len(seeds) != len(of_it):
+            raise ValueError(f"{name}: expected one run a seed, got {len(of_it)} of {len(seeds)}")
+    return runs
+
+
+def mean_and_deviation(values: list[float]) -> str:
+    """Of several values with the sample deviation."""
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 def _score(runs: list[dict[str, Any]], stage: str, metric: str) -> str:
@@ -102,30 +119,31 @@ def _score(runs: list[dict[str, Any]], stage: str, metric: str) -> str:
     values = [
         score[metric] for run in runs for score in run["scores"] if score["stage"][:1] == stage
     ]
-    if len(values) != len(runs) or None in values:
-        return ""
-    mean = f"{statistics.mean(values):.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+    return "" if len(values) != len(runs) or None in values else mean_and_deviation(values)
+
+
+def put(made: str, into: Path | None, name: str, *, check: bool) -> None:
+    """Prints a table, or writes it between the marks of its name, or checks what stands there."""
+    if into is None:
+        print(made)
+        return
+    text = into.read_text()
+    marked = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not marked.search(text):
+        raise SystemExit(f"error: {into}: expected the lines <!-- {name} --> and its end")
+    new = marked.sub(lambda found: f"{found[1]}\n{made}\n\n{found[2]}", text)
+    if check and new != text:
+        raise SystemExit(f"error: {into}: the table of {name} is not that of the raw file")
+    if not check:
+        aside = into.with_suffix(".partial")
+        aside.write_text(new)
+        aside.replace(into)
 
 
 def main(settings: Settings) -> None:
     """Prints, writes or checks the table."""
     made = table_of(settings.results)
-    if settings.into is None:
-        print(made)
-        return
-    name = settings.results.stem
-    text = settings.into.read_text()
-    marked = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    if not marked.search(text):
-        raise SystemExit(f"error: {settings.into}: expected the lines <!-- {name} --> and its end")
-    new = marked.sub(lambda found: f"{found[1]}\n{made}\n\n{found[2]}", text)
-    if settings.check and new != text:
-        raise SystemExit(f"error: {settings.into}: the table of {name} is not that of the raw file")
-    if not settings.check:
-        aside = settings.into.with_suffix(".partial")
-        aside.write_text(new)
-        aside.replace(settings.into)
+    put(made, settings.into, settings.results.stem, check=settings.check)
 
 
 if __name__ == "__main__":
