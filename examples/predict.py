@@ -42,7 +42,7 @@ class Settings:
     overwrite: bool = False
     """Replace that file if there is one."""
     accelerator: str = "auto"
-    """Lightning Fabric's: auto (a GPU if there is one), cpu, gpu, mps."""
+    """Lightning Fabric's: auto (a GPU if there is one), cpu or gpu."""
     batch_size: int = 1024
     """Images at a time."""
 

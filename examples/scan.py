@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Literal
 
 import torch
@@ -34,7 +35,13 @@ from torch import Tensor, nn
 
 from pseudolabel import FixedThreshold, Selection, consistency_loss, soft_contrastive_loss
 
-CODE = "as in the published code" + FILES
+CODE = "as in the published code, after MoCo" + FILES
+UNUSED = (
+    *("start", "joint-backbone", "reliability.train-on", "joint.labelled-batch"),
+    *("loss-details.ce-temperature", "loss-details.scl-confidence"),
+)
+"""Options of the other methods: self-labelling goes on with the network of stage 2, and learns no
+labels but its own."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,14 @@ class Settings(RunSettings):
     """The view that heads learn on; strong in the paper."""
     confident_from: Share = 0.99
     """Probability from which a prediction labels a sample; 0.99 in the paper."""
+
+    def check(self, num_images: int, num_classes: int) -> None:
+        """Tells what SCAN has no use for, too."""
+        super().check(num_images, num_classes)
+        for option in UNUSED:
+            value = attrgetter(option.replace("-", "_"))
+            if value(self) != value(Settings()):
+                print(f"--{option} changes nothing: SCAN has no use for it.")
 
     def limits(self, num_images: int) -> dict[str, tuple[int, int]]:
         """Neighbours of stage 2, too."""

@@ -572,7 +572,10 @@ def test_an_empty_class_is_explained():
     page = Page(
         render_report(features, reliable, neighbors, title="T", class_names=["a", "b", "c"])
     )
-    assert "Cluster b is empty. No sample has a neighbour that carries its label." in page.words
+    assert (
+        "Cluster b has no reliable label. No sample has a neighbour that carries its label."
+        in page.words
+    )
     assert "Cluster c is empty. No sample carries this label." in page.words
 
 

@@ -24,7 +24,7 @@ class Snapshot(NamedTuple):
 
     Attributes:
         after: Rounds or steps of training before it.
-        clusters: int64 ``(H, N)``.
+        clusters: int16 ``(H, N)``, for there may be many evaluations; int64 if K needs it.
         sample: Logits ``(H, n, K)`` of at most 3,000 images, evenly spaced, for a map.
         losses: ``(H,)``, label-free, that the heads are selected by, or None.
     """
@@ -37,10 +37,10 @@ class Snapshot(NamedTuple):
     @classmethod
     def of(cls, after: int, logits: Tensor, losses: Tensor | None) -> Snapshot:
         """Of logits ``(H, N, K)``, which take too much memory to keep many."""
-        sample = logits[:, :: -(-logits.shape[1] // MAPPED)]
-        return cls(
-            after, logits.argmax(-1).cpu(), sample.cpu(), None if losses is None else losses.cpu()
-        )
+        # A copy: a view would keep all of them.
+        sample = logits[:, :: -(-logits.shape[1] // MAPPED)].clone()
+        clusters = logits.argmax(-1).to(torch.int16 if logits.shape[-1] < 2**15 else torch.int64)
+        return cls(after, clusters.cpu(), sample.cpu(), None if losses is None else losses.cpu())
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Generic, TypeVar
 
 import torch
@@ -29,7 +29,7 @@ from common.representation import train_representation
 from common.resuming import identity, open_folder
 from common.run_folder import RunFolder
 from common.semi_supervised import Thresholded, train_jointly
-from common.settings import BackboneSettings, RunSettings, ViewName
+from common.settings import BackboneSettings, DataSettings, RunSettings, ViewName
 from common.training import in_eval_mode
 from pseudolabel import Neighbors, ReliableLabels, nearest_neighbors, reliable_labels
 
@@ -44,10 +44,10 @@ class Pipeline(Generic[SettingsType]):
         data: Without ground truth.
         board: With it, if there is any; stages only hand over to it.
         fabric: Device, precision and ranks.
-        journal: What an interrupted run goes on from; None keeps nothing.
-        log: TensorBoard's, or None.
 
     Attributes:
+        journal: What an interrupted run goes on from; None keeps nothing.
+        log: TensorBoard's, or None.
         images: uint8 ``(N, C, H, W)``.
         encoder: From views to features, after stage 1.
         embeddings: Its features ``(N, D)`` of the clean views.
@@ -64,17 +64,19 @@ class Pipeline(Generic[SettingsType]):
         data: ImageData,
         board: Scoreboard,
         fabric: Fabric,
-        journal: Journal | None = None,
-        log: SummaryWriter | None = None,
     ) -> None:
         self.settings, self.board, self.data = settings, board, data
-        self.fabric, self.journal, self.log = fabric, journal, log
+        self.fabric = fabric
+        self.journal: Journal | None = None
+        self.log: SummaryWriter | None = None
         self.images = self._placed(data.images)
         self.held_out = None if data.held_out is None else self._placed(data.held_out.images)
         channels, size = self.images.shape[1:3]
         self.views = views_for(data.name, size=size, channels=channels)
         self.num_classes = data.num_classes
         self._architecture = self.architecture(settings.backbone)
+        # Now, for what is wrong with it has to show before anything is replaced or computed.
+        self._taken_over = None if settings.encoder_from is None else self._encoder_of_a_run()
 
     def view(self, name: ViewName) -> View:
         """One of the views by its name."""
@@ -105,8 +107,10 @@ class Pipeline(Generic[SettingsType]):
             with self._stage("k-means on the pixels") as (result, stage):
                 result.clusters = self._once(stage, kmeans, self.images.flatten(1).float())
         with self._stage("1 representation, k-means on its features") as (result, stage):
-            backbone = self._on_device(self._architecture.build_backbone())
-            if settings.encoder_from is None:
+            if self._taken_over is not None:
+                self.encoder = self._taken_over
+            else:
+                backbone = self._on_device(self._architecture.build_backbone())
                 images, more = self.images, self.data.unlabelled
                 if more is not None:
                     images = torch.cat([images, more.to(images.device)])
@@ -119,10 +123,6 @@ class Pipeline(Generic[SettingsType]):
                     settings.representation,
                     compiled=settings.compile,
                 )
-            else:
-                self.encoder = self._on_device(Encoder(backbone, self._architecture.projection))
-                part = "encoder" if settings.encoder_after == 1 else "network.0"
-                load_part(self.encoder, settings.encoder_from, part)
             if self.journal is not None:
                 self.journal.leave({"encoder": self.encoder})
             self.embeddings = in_eval_mode(self.fabric, self.encoder, self.images, self.views.clean)
@@ -235,6 +235,14 @@ class Pipeline(Generic[SettingsType]):
             clean=self.views.clean,
         )
 
+    def _encoder_of_a_run(self) -> Encoder:
+        """The one that stage 1 of another run has left, or its joint training."""
+        backbone = self._architecture.build_backbone()
+        encoder = self._on_device(Encoder(backbone, self._architecture.projection))
+        part = "encoder" if self.settings.encoder_after == 1 else "network.0"
+        load_part(encoder, self.settings.encoder_from, part)
+        return encoder
+
     def _joint_start(self, network: nn.Module) -> nn.Module:
         """Where stage 3 starts: where stages 1 and 2 have ended, or at fresh weights."""
         settings = self.settings
@@ -279,10 +287,10 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
     torch.set_num_threads(settings.threads)
     torch.set_default_dtype(torch.float64 if settings.precision == "64-true" else torch.float32)
     fabric = fabric_for(settings.accelerator, settings.precision)
-    chosen = asdict(settings.data)
-    chosen.pop("on_device")
-    data = load(chosen.pop("name"), **chosen)
+    data = _loaded(settings.data)
     settings.check(len(data.images), data.num_classes)
+    board = Scoreboard(data.truth, data.held_out and data.held_out.truth)
+    pipeline = Pipeline(settings, data.without_truth(), board, fabric)
     this_run = identity(settings, data)
     if rank() == 0:
         open_folder(settings, this_run)
@@ -291,16 +299,31 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
     wait_for_all()
     folder = RunFolder(settings.out, existing="keep")
     if folder.finished:
+        if rank() == 0:
+            folder.remove_checkpoints()
         print(f"{folder.path}: the run is finished, nothing is left to do.")
         if settings.pictures and not (folder.path / "prototypes.png").exists():
             print("It was not asked for pictures, which are drawn as a run ends.")
         return
-    journal = Journal(folder, this_run, every=settings.checkpoint_every)
-    board = Scoreboard(data.truth, data.held_out and data.held_out.truth)
+    pipeline.journal = Journal(folder, this_run, every=settings.checkpoint_every)
     with SummaryWriter(folder.path / "tensorboard") if rank() == 0 else nullcontext() as log:
-        outcome = run(Pipeline(settings, data.without_truth(), board, fabric, journal, log))
+        pipeline.log = log
+        outcome = run(pipeline)
     if rank() == 0:
         print(outcome.reliable.report(), board, sep="\n\n")
         write_outcome(folder, outcome, board, settings, data.files, data.class_names)
         folder.remove_checkpoints()
         print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}; see report.html")
+
+
+def _loaded(settings: DataSettings) -> ImageData:
+    """The images; what is wrong with an argument is said of the option."""
+    chosen = asdict(settings)
+    chosen.pop("on_device")
+    try:
+        return load(chosen.pop("name"), **chosen)
+    except ValueError as error:
+        argument, colon, what = str(error).partition(":")
+        if argument not in {field.name for field in fields(settings)}:
+            raise
+        raise ValueError(f"--data.{argument.replace('_', '-')}{colon}{what}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from sklearn.manifold import TSNE
@@ -83,8 +84,7 @@ def embedding_map(
         axis.set(xticks=[], yticks=[], aspect="equal")
         axis.spines[:].set_visible(False)
 
-    colours = mpl.colormaps["tab10" if len(members) <= 10 else "turbo"]
-    steps = 10 if len(members) <= 10 else len(members)
+    colours, steps = _colours(len(members))
     for cluster, row in enumerate(members):
         mine = places[(labels == cluster).numpy()]
         colour = colours((cluster + 0.5) / steps)
@@ -145,7 +145,8 @@ def training_maps(history: list[Snapshot], head: int, *, seed: int) -> Figure:
         logits = moment.sample[head]
         places = _tsne(logits.softmax(-1).numpy(), seed)
         clusters = logits.argmax(-1).numpy()
-        axis.scatter(*places.T, s=4, c=clusters, cmap="tab10" if logits.shape[1] <= 10 else "turbo")
+        colours, steps = _colours(logits.shape[1])
+        axis.scatter(*places.T, s=4, color=colours((clusters + 0.5) / steps))
         axis.set(title=f"after {moment.after} rounds", xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     figure.suptitle("t-SNE maps of the selected head's predictions, coloured by cluster")
@@ -153,8 +154,17 @@ def training_maps(history: list[Snapshot], head: int, *, seed: int) -> Figure:
 
 
 def _tsne(rows: np.ndarray, seed: int) -> np.ndarray:
+    if np.ptp(rows, axis=0).max() < 1e-6:  # of one point there is no map
+        return np.zeros((len(rows), 2), np.float32)
     tsne = TSNE(init="pca", perplexity=min(30, len(rows) / 4), random_state=seed)
     return tsne.fit_transform(rows)
+
+
+def _colours(num_clusters: int) -> tuple[Colormap, int]:
+    """Cluster c of K is of the colour at (c + 0.5) / steps, the same in all maps."""
+    if num_clusters <= 10:
+        return mpl.colormaps["tab10"], 10
+    return mpl.colormaps["turbo"], num_clusters
 
 
 def picture(image: Tensor) -> np.ndarray:

@@ -9,14 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from common.data import ImageData
 from common.run_folder import CHECKPOINT, RunFolder
 from common.settings import RunSettings
 
 RUN = "run.json"
-IMAGES_DIGESTED = 1000
 FREE = {"out", "overwrite", "resume", "checkpoint_every", "pictures"}
 """Settings that change nothing that a stage comes to."""
+FREE_OF_DATA = {"on_device", "cache"}
+"""The same among those of the data."""
 
 
 def identity(settings: RunSettings, data: ImageData) -> dict[str, Any]:
@@ -24,13 +27,19 @@ def identity(settings: RunSettings, data: ImageData) -> dict[str, Any]:
 
     A run that goes on has the paths as its folder has them, where they lead to the same place.
     """
-    some = data.images[:: -(-len(data.images) // IMAGES_DIGESTED)].contiguous()
-    digest = hashlib.sha256(some.cpu().numpy()).hexdigest()
-    images = {"shape": list(data.images.shape), "digest": digest}
+    held_out = None if data.held_out is None else data.held_out.images
+    parts = {"images": data.images, "held_out": held_out, "unlabelled": data.unlabelled}
+    digests = {name: _digest(part) for name, part in parts.items() if part is not None}
     chosen = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    chosen["data"] = {k: value for k, value in chosen["data"].items() if k not in FREE_OF_DATA}
     before = _written(settings.out) if settings.resume else None
     chosen = _spelt(chosen, (before or {}).get("settings"))
-    return json.loads(json.dumps({"settings": chosen, "images": images}))
+    return json.loads(json.dumps({"settings": chosen, **digests}))
+
+
+def _digest(images: Tensor) -> dict[str, Any]:
+    digest = hashlib.sha256(images.cpu().contiguous().numpy()).hexdigest()
+    return {"shape": list(images.shape), "digest": digest}
 
 
 def open_folder(settings: RunSettings, run: dict[str, Any]) -> RunFolder:
@@ -45,7 +54,7 @@ def open_folder(settings: RunSettings, run: dict[str, Any]) -> RunFolder:
         ValueError: If the run is to go on, and the folder holds none or another.
     """
     if settings.resume and settings.overwrite:
-        raise ValueError("resume, overwrite: expected one of them, got both")
+        raise ValueError("--resume, --overwrite: expected one of them, got both")
     asked = {settings.resume: "keep", settings.overwrite: "overwrite"}
     folder = RunFolder(settings.out, existing=asked.get(True, "refuse"))
     # A file that begins with a dot is what a write that was killed has left.

@@ -19,6 +19,12 @@ CHECKPOINTS = "checkpoints"
 """Folder of those that a run in progress goes on from."""
 CHECKPOINT = "checkpoint.safetensors"
 """What it has trained; of a run in progress, its encoder."""
+LEFT = (
+    *("run.json", METRICS, "checkpoint.json", CHECKPOINT, "labels.csv", "report.html"),
+    *("prototypes.png", "embeddings.png", "reliability.png", "attention.png", "training.png"),
+    *("heads.png", "accuracy.png", "purity.png", "confusion.png", "joint.png"),
+)
+"""All that a run may leave, beside its checkpoints and TensorBoard's files."""
 
 
 class RunFolder:
@@ -49,8 +55,9 @@ class RunFolder:
                 )
             if existing == "overwrite":
                 # What is half of one run and half of another must never look like a run.
-                for file in (METRICS, CHECKPOINT):
-                    (path / file).unlink(missing_ok=True)
+                for name in LEFT:
+                    (path / name).unlink(missing_ok=True)
+                self._remove("tensorboard", "events.out.tfevents.*")
                 self.remove_checkpoints()
         path.mkdir(parents=True, exist_ok=True)
 
@@ -61,12 +68,16 @@ class RunFolder:
 
     def remove_checkpoints(self) -> None:
         """Removes what `common.journal` has written, and nothing else."""
-        folder = self.path / CHECKPOINTS
-        for kind in (".json", ".safetensors"):
-            for file in folder.glob(f"*{kind}"):
+        self._remove(CHECKPOINTS, "*.json", "*.safetensors")
+
+    def _remove(self, folder: str, *patterns: str) -> None:
+        """Removes files of a folder below, and that as well if nothing else is in it."""
+        below = self.path / folder
+        for pattern in patterns:
+            for file in below.glob(pattern):
                 file.unlink()
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if below.is_dir() and not any(below.iterdir()):
+            below.rmdir()
 
     def write(self, name: str, write_to: Callable[[Path], object]) -> Path:
         """Writes one file whole or not at all.

@@ -97,10 +97,10 @@ class RunSettings:
     start one."""
     checkpoint_every: NonNegative = 60.0
     """Seconds between two checkpoints of a stage; the last two are kept until the run is over."""
-    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    seed: Annotated[int, Range(0, 2**32 - 4)] = 0
     """The same seed gives the same result on the same CPU."""
     accelerator: str = "auto"
-    """Lightning Fabric's: auto (a GPU if there is one), cpu, gpu, mps."""
+    """Lightning Fabric's: auto (a GPU if there is one), cpu or gpu."""
     threads: Count = 1
     """On the CPU. A network this small gains little from more, and loses much if a core is busy."""
     precision: Literal["32-true", "bf16-mixed", "64-true"] = "32-true"
@@ -151,8 +151,15 @@ class RunSettings:
                 raise ValueError(f"{option}: expected one of {', '.join(BACKBONES)}, got {name!r}")
         if self.encoder_from is None and self.encoder_after != 1:
             raise ValueError("--encoder-after: expected a run to take it from; see --encoder-from")
+        if self.encoder_from is not None and self.encoder_from.resolve() == self.out.resolve():
+            raise ValueError(f"--encoder-from: expected a folder other than --out, got {self.out}")
         if self.joint_backbone is not None and self.start == "warm":
             raise ValueError("--joint-backbone: expected none for a warm start; see --start")
+        samples = self.heads.samples
+        if samples is not None and samples < num_classes:
+            raise ValueError(
+                f"--heads.samples: expected one a cluster at least, {num_classes}, got {samples}"
+            )
         limits = {"--data.num-classes": (num_classes, num_images), **self.limits(num_images)}
         for option, (asked, most) in limits.items():
             if asked > most:
@@ -197,7 +204,7 @@ def run_from_command_line(
     """Runs a method as a program; what the user or the machine got wrong ends it with one line."""
     try:
         main(command_line(description, presets, sys.argv[1:]))
-    except (OSError, ValueError, FloatingPointError, Stopped) as error:
+    except (OSError, ValueError, FloatingPointError, MemoryError, Stopped) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit(f"\ninterrupted. {GO_ON}") from None

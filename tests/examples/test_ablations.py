@@ -121,6 +121,15 @@ SPICE_CODE = {
 
 
 @pytest.mark.parametrize("name", SPICE_CODE)
+def test_the_weight_decay_of_cifar_100_is_that_of_fixmatch_but_in_the_published_code(name):
+    expected = 1e-3 if name == "cifar100-20" else 5e-4
+    for method in ("spice", "rpsc"):
+        presets = importlib.import_module(method).PRESETS
+        assert presets[f"{name}-paper"][1].joint.weight_decay == expected
+    assert importlib.import_module("spice").PRESETS[f"{name}-code"][1].joint.weight_decay == 5e-4
+
+
+@pytest.mark.parametrize("name", SPICE_CODE)
 def test_the_presets_of_the_published_code(name):
     settings = importlib.import_module("spice").PRESETS[f"{name}-code"][1]
     heads, reliability = settings.heads, settings.reliability

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def classes(tmp_path):
         )
     (root / "notes.txt").write_text("no image")
     (root / "cat" / "Thumbs.db").write_text("no image")
-    (root / ".hidden").mkdir()
+    write(root / ".hidden" / "0.png")
+    write(root / "dog" / ".ipynb_checkpoints" / "0-checkpoint.png")
     write(root / "cat" / "._0.png")
     return root
 
@@ -53,6 +55,18 @@ def test_the_class_does_not_decide_the_order_which_is_always_the_same(classes):
     assert first.files == second.files
     assert first.truth.tolist() != sorted(first.truth.tolist())
     assert first.truth.tolist() != sorted(first.truth.tolist(), reverse=True)
+
+
+def test_a_link_that_leads_nowhere_is_named(classes):
+    (classes / "cat" / "9.png").symlink_to("gone.png")
+    with pytest.raises(ValueError, match=r"cat/9\.png: expected a whole image"):
+        load("folder", root=classes, size=8)
+
+
+def test_a_name_that_cannot_be_written_down_is_named_at_once(classes):
+    (classes / "cat" / "0.png").rename(os.fsdecode(bytes(classes / "cat") + b"/\xff.png"))
+    with pytest.raises(ValueError, match=r"cat/\\xff\.png': expected a file name in UTF-8"):
+        load("folder", root=classes, size=8)
 
 
 LAYOUTS = {
@@ -90,10 +104,7 @@ def test_a_flat_folder_does_not_tell_the_number_of_clusters(flat):
 
 
 def test_one_class_is_nothing_to_find(classes):
-    for path in (classes / "dog").rglob("*.JPEG"):
-        path.unlink()
-    (classes / "dog" / "deeper").rmdir()
-    (classes / "dog").rmdir()
+    shutil.rmtree(classes / "dog")
     with pytest.raises(ValueError, match=r"^num_classes: expected at least 2 for folder, got 1"):
         load("folder", root=str(classes))
 

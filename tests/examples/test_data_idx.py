@@ -47,6 +47,18 @@ def test_whole_joins_the_parts(root, arrays):
     assert (data.truth.dtype, data.class_names[9]) == (torch.int64, "ankle boot")
 
 
+def test_files_need_not_be_compressed(root, arrays):
+    data = load("fashion-mnist", root=root)
+    for name, array in arrays.items():
+        (root / f"{name}-ubyte.gz").unlink()
+        (root / f"{name}-ubyte").write_bytes(idx(array))
+    assert torch.equal(load("fashion-mnist", root=root).images, data.images)
+    path = root / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"^{path}: expected 3920 bytes of images"):
+        load("fashion-mnist", root=root)
+
+
 def test_split_keeps_the_test_part_apart(root, arrays):
     data = load("fashion-mnist", root=root, protocol="split", num_classes=4)
     assert torch.equal(data.images[:, 0], torch.from_numpy(arrays["train-images-idx3"]))

@@ -6,12 +6,15 @@ import json
 import math
 import re
 import shlex
+import shutil
 from collections import Counter
 
 import pytest
 import torch
 from common import pipeline
+from common.clustering import Learner
 from common.data import load
+from common.run_folder import RunFolder
 from common.settings import command_line
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -205,6 +208,46 @@ def test_a_run_never_lands_on_another(runs):
         run("spice", runs("spice"))
 
 
+def test_what_scan_has_no_use_for_is_told(runs, tmp_path, capsys):
+    unused = ("--start", "fresh", "--loss-details.ce-temperature", "3")
+    other = run("scan", tmp_path / "other", *unused)
+    told = capsys.readouterr().out
+    for option in ("start", "joint.labelled-batch", "loss-details.ce-temperature"):
+        assert f"--{option} changes nothing: SCAN has no use for it." in told
+    assert told.count("changes nothing") == 3
+    assert (other / "labels.csv").read_bytes() == (runs("scan") / "labels.csv").read_bytes()
+
+
+def test_a_run_that_cannot_start_overwrites_nothing(runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs("spice"), folder)
+    before = {path.name for path in folder.iterdir()}
+    for encoder, message in ((tmp_path / "nowhere", "checkpoint of a run"), (folder, "than --out")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            run("spice", folder, "--overwrite", "--encoder-from", str(encoder))
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_an_overwritten_run_leaves_nothing_but_what_is_not_its_own(tmp_path):
+    folder = tmp_path / "run"
+    run("spice", folder, "--pictures", "--heads.evaluate-every", "1", "--joint.evaluate-every", "2")
+    assert {path.name for path in folder.iterdir()} == NUMBERS | PICTURES
+    (folder / "tensorboard" / "notes.txt").write_text("mine")
+    (folder / "mine.png").write_text("mine")
+    RunFolder(folder, existing="overwrite")
+    left = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert left == {"mine.png", "tensorboard/notes.txt"}
+
+
+def test_heads_that_all_say_the_same_leave_a_run_with_its_pictures(tmp_path, monkeypatch):
+    """As SCAN's do without the entropy: there is no map of one point."""
+    collapsed = torch.zeros(3, 300, 10)
+    monkeypatch.setattr(Learner, "logits", lambda *_: collapsed.clone())
+    folder = run("scan", tmp_path / "run", "--pictures", "--heads.evaluate-every", "1")
+    assert (folder / "training.png").exists()
+    assert (folder / "metrics.json").exists()
+
+
 def test_without_a_reliable_label_the_first_stages_are_reported(tmp_path, capsys):
     run("spice", tmp_path / "none", "--reliability.above", "1.0")
     assert "No label is reliable: stage 3 is left out." in capsys.readouterr().out
@@ -226,6 +269,10 @@ def test_a_backbone_for_stage_3_alone_asks_for_a_fresh_start(tmp_path):
         ("spice", ["--backbone.name", "vit"], "--backbone.name: expected one of convnet-8, "),
         ("rpsc", ["--data.num-classes", "2000"], "--data.num-classes: expected at most 300 "),
         ("spice", ["--reliability.neighbors", "300"], "neighbors: expected at most 299 "),
+        ("spice", ["--heads.samples", "9"], "--heads.samples: expected one a cluster at least, 10"),
+        ("spice", ["--seed", "4294967293"], r"--seed: expected a number in \[0, 4294967292\]"),
+        ("spice", ["--data.size", "9"], "--data.size: expected None for digits"),
+        ("spice", ["--encoder-from", "nowhere"], "nowhere.*: expected the checkpoint of a run"),
         ("scan", ["--mined", "300"], "--mined: expected at most 299 for these images, got 300"),
         (
             "scan",
@@ -235,7 +282,7 @@ def test_a_backbone_for_stage_3_alone_asks_for_a_fresh_start(tmp_path):
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_computed(method, options, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(method, tmp_path / "x", *options)
     assert not (tmp_path / "x").exists()
 

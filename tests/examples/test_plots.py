@@ -1,13 +1,15 @@
 from pathlib import Path
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 from common.attention import attention, attention_maps
 from common.backbones import make_backbone
 from common.curves import confusion_matrix, head_curves, joint_curve
-from common.evaluation import Score
+from common.evaluation import Score, Snapshot
 from common.network import Encoder
-from common.plots import embedding_map, prototype_images, ratio_histogram
+from common.plots import embedding_map, prototype_images, ratio_histogram, training_maps
 from common.report import closest, names_below
 
 
@@ -26,6 +28,26 @@ def test_the_pictures_draw(tmp_path, channels):
     ]
     for index, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{index}.png", dpi=30)
+
+
+def test_one_point_is_mapped_to_one_point(tmp_path):
+    images, members = torch.zeros(60, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 1).long()
+    same, labels = torch.ones(60, 5), torch.zeros(60).long()
+    embedding_map(same, labels, labels == 0, images, members, seed=0).savefig(tmp_path / "a.png")
+    moments = [Snapshot.of(after, torch.zeros(1, 60, 3), None) for after in range(2)]
+    figure = training_maps(moments, 0, seed=0)
+    figure.savefig(tmp_path / "b.png")
+    assert all((axis.collections[0].get_offsets() == 0).all() for axis in figure.axes)
+
+
+def test_a_cluster_has_one_colour_in_all_maps():
+    logits = torch.eye(4).repeat_interleave(15, dim=0) + 0.01 * torch.randn(60, 4)
+    logits[:, 0] -= 9  # its samples fall to others, and colours stay
+    moments = [Snapshot.of(after, logits.roll(after, 1)[None], None) for after in range(2)]
+    expected = [moment.clusters[0] for moment in moments]
+    colours = mpl.colormaps["tab10"]
+    for axis, clusters in zip(training_maps(moments, 0, seed=0).axes, expected, strict=True):
+        assert np.allclose(axis.collections[0].get_facecolors(), colours(clusters.numpy()))
 
 
 def test_one_ratio_for_all_draws(tmp_path):

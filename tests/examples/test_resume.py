@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import traceback
@@ -365,8 +366,36 @@ def test_a_run_goes_on_with_the_same_folder_written_in_another_way(written, tmp_
     assert goes_on(tmp_path / "run", "../shapes") == started
     with pytest.raises(ValueError, match=r"data\.root was '.*' and is '.*other'"):
         goes_on(tmp_path / "run", ".")
-    with pytest.raises(ValueError, match=r"data\.cache was None and is '.*cache'"):
-        goes_on(tmp_path / "run", "../shapes", cache=Path("cache"))
+    with pytest.raises(ValueError, match=r"data\.size was None and is 9"):
+        goes_on(tmp_path / "run", "../shapes", size=9)
+    # Where the images are kept changes nothing.
+    assert goes_on(tmp_path / "run", "../shapes", cache=Path("cache"), on_device=False) == started
+
+
+@pytest.mark.parametrize("part", ["images", "held_out", "unlabelled"])
+def test_a_run_goes_on_with_its_own_images_alone(part, tmp_path):
+    data = few_digits("digits")
+    parts = {"images": data.images, "held_out": data, "unlabelled": data.images}
+    data = data._replace(**parts)
+    open_folder(RunSettings(tmp_path), identity(RunSettings(tmp_path), data))
+    images = data.images.clone()
+    images[1] += 1  # the second of many
+    changed = data._replace(images=images) if part == "held_out" else images
+    again = RunSettings(tmp_path, resume=True)
+    with pytest.raises(ValueError, match=rf"{part}\.digest was"):
+        open_folder(again, identity(again, data._replace(**{part: changed})))
+    open_folder(again, identity(again, data))
+
+
+def test_a_finished_run_keeps_no_checkpoints(undisturbed, tmp_path):
+    """Though it was killed between its last file and their end."""
+    whole, _ = undisturbed("spice")
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / CHECKPOINTS).mkdir()
+    (folder / CHECKPOINTS / "1-7.safetensors").write_text("")
+    run("spice", folder, "--resume")
+    assert not (folder / CHECKPOINTS).exists()
 
 
 def test_a_run_whose_folder_holds_a_relative_path_goes_on(tmp_path, monkeypatch):

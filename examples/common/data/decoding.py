@@ -46,8 +46,12 @@ def decode(files: Sequence[Path], pixels: Pixels) -> Tensor:
         uint8 ``(len(files), channels, size, size)``.
 
     Raises:
-        ValueError: If a file holds no whole image of 8 bits a channel, or the cache is damaged.
+        ValueError: If a file holds no whole image of 8 bits a channel, its name is not UTF-8, in
+            which it will be written down, or the cache is damaged.
     """
+    for path in files:
+        if not _is_utf8(path):
+            raise ValueError(f"{os.fsencode(path)!r}: expected a file name in UTF-8")
     shape = (len(files), pixels.channels, pixels.size, pixels.size)
     if pixels.cache is None:
         images = np.empty(shape, np.uint8)
@@ -57,6 +61,14 @@ def decode(files: Sequence[Path], pixels: Pixels) -> Tensor:
     if not path.exists():
         _write(path, shape, files, pixels)
     return torch.from_numpy(_map(path, shape))
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decode_into(images: NDArray[np.uint8], files: Sequence[Path], pixels: Pixels) -> None:

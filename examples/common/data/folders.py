@@ -111,13 +111,19 @@ def list_folder(folder: Path, classes: Sequence[str] | None = None) -> Listing:
 def images_below(folder: Path) -> list[Path]:
     """All images in a class folder, whatever folders they are in, in the order of their paths.
 
+    What is in a hidden folder counts as hidden.
+
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If there is no image in it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a class folder, found none")
-    images = sorted(path for path in folder.rglob("*") if is_image(path))
+    images = sorted(
+        path
+        for path in folder.rglob("*")
+        if is_image(path) and not any(part[0] == "." for part in path.relative_to(folder).parts)
+    )
     if not images:
         raise ValueError(
             f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}) of a class, found none"
@@ -126,8 +132,11 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image file, not of a hidden one."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether the name is that of an image file, not of a hidden one.
+
+    A link that leads nowhere counts: whoever decodes it says so.
+    """
+    return path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
 
 
 def _folders_of(

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: four gzip files in the IDX format of MNIST.
+"""Fashion-MNIST: four files in the IDX format of MNIST, compressed by gzip or not.
 
 A file starts with a magic number (two zero bytes, the type, the number of axes), then has the
 length of each axis as a big-endian 32-bit integer, then the values, the last axis fastest.
@@ -40,8 +40,8 @@ def read_fashion_mnist(root: Path, parts: tuple[str, ...]) -> Part:
 
 
 def _read_part(root: Path, prefix: str) -> Part:
-    images_path = root / f"{prefix}-images-idx3-ubyte.gz"
-    labels_path = root / f"{prefix}-labels-idx1-ubyte.gz"
+    images_path = _gzip_or_plain(root / f"{prefix}-images-idx3-ubyte.gz")
+    labels_path = _gzip_or_plain(root / f"{prefix}-labels-idx1-ubyte.gz")
     images = read_idx(images_path, axes=3, holds="images")
     labels = read_idx(labels_path, axes=1, holds="labels")
     if images.shape[1:] != (28, 28) or len(images) == 0:
@@ -51,11 +51,17 @@ def _read_part(root: Path, prefix: str) -> Part:
     return Part(torch.from_numpy(images).unsqueeze(1), truth_of(labels, labels_path, 0, 9))
 
 
+def _gzip_or_plain(path: Path) -> Path:
+    """The path, or where only the file that it was made of is there, that."""
+    plain = path.with_suffix("")
+    return plain if plain.is_file() and not path.is_file() else path
+
+
 def read_idx(path: Path, *, axes: int, holds: str) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes.
 
     Args:
-        path: Of the gzip file.
+        path: Of the file, which is a gzip file if its name says so.
         axes: How many its array has.
         holds: What is in it, for the errors.
 
@@ -63,7 +69,8 @@ def read_idx(path: Path, *, axes: int, holds: str) -> NDArray[np.uint8]:
         FileNotFoundError: If no file is there.
         ValueError: If it is not such a file, or not a whole one.
     """
-    content = _unzip(expect_file(path, f"{holds} in gzip IDX format"))
+    expect_file(path, f"{holds} in gzip IDX format")
+    content = _unzip(path) if path.suffix == ".gz" else path.read_bytes()
     header = struct.calcsize(f">{axes + 1}I")
     if len(content) < header:
         raise ValueError(

@@ -58,6 +58,8 @@ def _validation(folder: Path, class_names: tuple[str, ...]) -> Listing:
                 f"{path}, line {line}: expected the name of an image, a tab and one of the "
                 f"{len(numbers)} classes of the train part, found {text!r}"
             )
+        if name in classes:
+            raise ValueError(f"{path}, line {line}: expected every image once, found {name} again")
         classes[name] = numbers[wnid]
     images = images_below(folder / "val" / "images")
     differing = {*classes} ^ {image.name for image in images}
