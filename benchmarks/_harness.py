@@ -59,7 +59,7 @@ def provenance(*packages: str) -> dict[str, Any]:
     distributions = {"faiss": "faiss-cpu"}
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "load_before": os.getloadavg()[2],
@@ -91,7 +91,7 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     aside.replace(path)
 
 
-def _processor() -> str:
+def processor() -> str:
     """The model's name where Linux tells it."""
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text().splitlines() if cpus.exists() else []

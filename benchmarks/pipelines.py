@@ -1,7 +1,7 @@
 """All methods and all their ablations on a data set, seed by seed; goes on where it stopped.
 
-    python benchmarks/pipelines.py                           # digits, five seeds: some five hours
-    python benchmarks/pipelines.py --only "rpsc" --seeds 0 1
+    python benchmarks/pipelines.py --results mine.jsonl      # digits, five seeds: some five hours
+    python benchmarks/pipelines.py --only "rpsc" --seeds 5 6
     python benchmarks/pipelines.py --data fashion-mnist --no-ablations --seeds 0 --runs runs
     python benchmarks/pipelines.py --data fashion-mnist --only spice --runs runs --passes 2
     python benchmarks/pipelines.py --dry-run                 # what there is, and what is done
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
+from _harness import processor
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -50,7 +52,7 @@ class Settings:
     """Them too, not the methods alone."""
     results: Path | None = None
     """One JSON line a run; runs that have one are left out. None for the data set's file in
-    benchmarks/results."""
+    benchmarks/results, which has those of the tables: to do them again, name another."""
     runs: Path | None = None
     """Where the folders of the runs are kept, from which runs go on; None for nowhere."""
     passes: int = 1
@@ -63,21 +65,24 @@ class Settings:
 
 
 class Configuration(NamedTuple):
-    """One line of the tables: a method, and the options that make it."""
+    """One line of the tables: a method, the options that make it, and the method's presets."""
 
     name: str
     method: str
     options: str
+    presets: frozenset[str]
 
 
 def configurations(ablations: bool) -> Iterator[Configuration]:
     """The methods as they are, and then each with one thing changed."""
     sys.path.insert(0, str(EXAMPLES))
+    modules = {method: import_module(method) for method in METHODS}
+    presets = {method: frozenset(module.PRESETS) for method, module in modules.items()}
     for method in METHODS:
-        yield Configuration(method, method, "")
-    for method in METHODS if ablations else ():
-        for name, options in import_module(method).ABLATIONS.items():
-            yield Configuration(f"{method}: {name}", method, options)
+        yield Configuration(method, method, "", presets[method])
+    for method, module in modules.items() if ablations else ():
+        for name, options in module.ABLATIONS.items():
+            yield Configuration(f"{method}: {name}", method, options, presets[method])
 
 
 def passes(configuration: Configuration, count: int) -> Iterator[Configuration]:
@@ -137,17 +142,33 @@ def run(
         "scores": metrics["scores"],
         "findings": metrics["findings"],
         "settings": settings,
+        "commit": _commit(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "machine": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "load_after": os.getloadavg()[2],
         },
     }
 
 
+def _commit() -> str | None:
+    """Of the sources, with a mark if they were changed; None outside of a repository."""
+    describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    told = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or None
+
+
+def folder_name(data: str, configuration: str, options: str, seed: int) -> str:
+    """Of a run: the words of all that tells it from others."""
+    return "-".join(re.findall(r"[\w.]+", f"{data} {configuration} {options} {seed}"))
+
+
 def main(settings: Settings) -> None:
     """Runs what is not done."""
+    known = [c for c in configurations(settings.ablations) if settings.data in c.presets]
+    if not known:
+        raise SystemExit(f"error: --data: expected a preset of a method, got {settings.data!r}")
     if settings.passes > 1 and settings.runs is None:
         raise SystemExit("error: --passes: expected --runs, where the passes before are kept")
     results = settings.results or ROOT / f"benchmarks/results/{settings.data}.jsonl"
@@ -157,19 +178,24 @@ def main(settings: Settings) -> None:
         runs = settings.runs or Path(temporary)
         for seed in settings.seeds:
             encoder: Path | None = None
-            for configuration in configurations(settings.ablations):
+            for configuration in known:
                 if settings.only not in configuration.name:
                     continue
                 shares = not any(option in configuration.options for option in STAGE_1)
                 begin_with = encoder if shares else None
                 for one in passes(configuration, settings.passes):
                     options = f"{one.options} {settings.options}".strip()
-                    name = "".join(x if x.isalnum() else "-" for x in one.name)
-                    folder = runs / f"{name}-{seed}"
+                    folder = runs / folder_name(settings.data, one.name, settings.options, seed)
+                    later = one is not configuration
                     if (one.name, options, seed) not in done:
                         print(f"seed {seed}, {one.name}: {options or 'as it is'}", flush=True)
                         if settings.dry_run:
                             continue
+                        if later and not (begin_with and begin_with.is_dir()):
+                            raise SystemExit(
+                                f"error: {begin_with}: expected the pass before, which the results "
+                                "have and this folder of --runs has not"
+                            )
                         records.append(run(settings.data, one, options, seed, folder, begin_with))
                         write(results, records)
                     # A run that is done already has a folder if folders are kept.

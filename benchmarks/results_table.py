@@ -72,6 +72,8 @@ class Settings:
 
 def table_of(raw: Path) -> str:
     """The Markdown table of a raw file."""
+    if not raw.is_file():
+        raise SystemExit(f"error: {raw}: expected a raw file, got no such file")
     if raw.suffix == ".jsonl":
         return table([json.loads(line) for line in raw.read_text().splitlines()])
     if raw.stem not in WRITTEN_BY:

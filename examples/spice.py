@@ -110,9 +110,9 @@ ABLATIONS = {
     "published code, reliability": "--reliability.no-strict --reliability.include-self "
     "--reliability.min-confidence 0.99 --reliability.balance",
 }
-"""Options by what the papers call what they change; Tables IV and VI and Fig. 6 take none, for
-every run has k-means on the features, and its curves with ``--heads.evaluate-every`` and its linear
-probes with ``--probe`` change nothing else."""
+"""Options by what the papers call what they change. Tables IV and VI and Fig. 6 are none of them:
+k-means on the features (``--baselines``), linear probes (``--probe``) and the curves
+(``--heads.evaluate-every``) are measured beside a run, and change nothing else."""
 
 if __name__ == "__main__":
     run_from_command_line(__doc__, PRESETS, partial(main, run=run))

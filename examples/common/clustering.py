@@ -28,15 +28,17 @@ class HeadSettings:
     """How the clustering heads are trained."""
 
     heads: Count = 10
-    """Heads trained side by side; they differ by their initial weights alone."""
+    """Heads trained side by side (ten in both papers); they differ by their first weights alone."""
     hidden: Count = 256
     """Width of a head's hidden layer; that of the features in SPICE's paper."""
     norm: Literal["batch"] | None = None
     """Normalisation in a head: none (SPICE), or batch (RPSC, as in BYOL)."""
     rounds: Count = 40
-    """How often the samples are viewed and labelled anew."""
+    """How often the samples are viewed and labelled anew; in the presets of papers and code, the
+    published code's epochs (30 or 100) times the draws that it takes to go over the images."""
     samples: Count | None = None
-    """Samples drawn and labelled a round (M); None, or more than there are, for all of them."""
+    """Samples drawn and labelled a round (M): 1,000 to 5,000 in RPSC, 5,000 to 10,000 in SPICE's
+    published code; None, or more than there are, for all of them."""
     batch_size: Count = 256
     """Labelled entries a step and head; 128 in SPICE's published code."""
     repeats: Count = 4

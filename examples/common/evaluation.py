@@ -149,7 +149,8 @@ class Scoreboard:
             scored["history"] = [_moment(moment, truth) for moment in result.history]
         if truth is None:
             return scored
-        if result.features is not None:
+        # Of one class there is nothing to tell apart.
+        if result.features is not None and len(truth[truth >= 0].unique()) > 1:
             scored["probe"] = linear_probe(result.features, truth)
         if result.clusters is None:
             return scored

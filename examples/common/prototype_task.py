@@ -59,9 +59,6 @@ class PrototypeTask:
         clean: The view that heads are judged on.
         label_view: The view whose probabilities the rule sees.
         learn_view: The view that the heads learn on.
-
-    Raises:
-        ValueError: If more samples are to be drawn than there are.
     """
 
     def __init__(

@@ -187,6 +187,7 @@ def command_line(
             arguments begin with an option.
         arguments: As on the command line.
     """
+    description = f"{description}\n\nWithout a preset: {next(iter(presets))}."
     asks_for_help = arguments[:1] in (["-h"], ["--help"])
     if not asks_for_help and not (arguments and arguments[0] in presets):
         unknown = arguments and not arguments[0].startswith("-")

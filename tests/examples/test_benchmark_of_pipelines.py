@@ -1,6 +1,7 @@
 """The sweep goes on where it stopped, and its table comes from the raw file alone."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from benchmark_modules import load_benchmark
@@ -130,18 +131,54 @@ def test_later_passes_begin_where_the_one_before_has_ended(sweep, tmp_path):
     sweep.main(sweep.Settings(passes=3, **both, **kept))
     again = "--encoder-after 3 --probe"
     assert begun == {
-        "spice-3": ("--probe", None),
-        "spice--pass-2-3": (again, "spice-3"),
-        "spice--pass-3-3": (again, "spice--pass-2-3"),
-        "rpsc-3": ("--probe", "spice-3"),
-        "rpsc--pass-2-3": (again, "rpsc-3"),
-        "rpsc--pass-3-3": (again, "rpsc--pass-2-3"),
-        "scan-3": ("--probe", "spice-3"),
-        "scan--pass-2-3": (again, "scan-3"),
-        "scan--pass-3-3": (again, "scan--pass-2-3"),
+        "fashion-mnist-spice-probe-3": ("--probe", None),
+        "fashion-mnist-spice-pass-2-probe-3": (again, "fashion-mnist-spice-probe-3"),
+        "fashion-mnist-spice-pass-3-probe-3": (again, "fashion-mnist-spice-pass-2-probe-3"),
+        "fashion-mnist-rpsc-probe-3": ("--probe", "fashion-mnist-spice-probe-3"),
+        "fashion-mnist-rpsc-pass-2-probe-3": (again, "fashion-mnist-rpsc-probe-3"),
+        "fashion-mnist-rpsc-pass-3-probe-3": (again, "fashion-mnist-rpsc-pass-2-probe-3"),
+        "fashion-mnist-scan-probe-3": ("--probe", "fashion-mnist-spice-probe-3"),
+        "fashion-mnist-scan-pass-2-probe-3": (again, "fashion-mnist-scan-probe-3"),
+        "fashion-mnist-scan-pass-3-probe-3": (again, "fashion-mnist-scan-pass-2-probe-3"),
     }
+    with pytest.raises(SystemExit, match=r"rpsc-pass-3-probe-3: expected the pass before, which"):
+        sweep.main(
+            sweep.Settings(passes=4, only="rp", **both, **{**kept, "runs": tmp_path / "elsewhere"})
+        )
     with pytest.raises(SystemExit, match="--passes: expected --runs"):
         sweep.main(sweep.Settings(passes=2))
+
+
+def test_runs_that_differ_have_folders_of_their_own(sweep):
+    names = {
+        sweep.folder_name(data, name, options, seed)
+        for data in ("digits", "fashion-mnist")
+        for name in ("spice", "spice, pass 2", "spice: Table VII, CE")
+        for options in ("", "--joint.steps 10", "--joint.steps 1")
+        for seed in (0, 10)
+    }
+    assert len(names) == 36
+    assert "digits-spice-joint.steps-10-0" in names
+
+
+def test_only_methods_that_have_the_preset_are_run(sweep, tmp_path):
+    few = {"seeds": (0,), "ablations": False, "results": tmp_path / "r.jsonl"}
+    sweep.main(sweep.Settings(data="cifar10-paper", **few))
+    assert [name for name, _, _ in sweep.started] == ["spice", "rpsc"]
+    with pytest.raises(SystemExit, match="--data: expected a preset of a method, got 'nosuch'"):
+        sweep.main(sweep.Settings(data="nosuch", **few))
+
+
+def test_a_record_says_where_it_comes_from(sweep, tmp_path, monkeypatch):
+    made = load_benchmark("pipelines")
+    found = {"scores": [{"seconds": 2}, {"seconds": 3}], "findings": {}}
+    metrics = {**found, "settings": {"out": "here", "encoder_from": None, "seed": 1}}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    monkeypatch.setattr(made.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="abc\n"))
+    spice = next(made.configurations(ablations=False))
+    told = made.run("digits", spice, "--probe", 1, tmp_path, tmp_path)
+    assert (told["commit"], told["seconds"], told["settings"]) == ("abc", 5, {"seed": 1})
+    assert told["machine"]["processor"] == load_benchmark("_harness").processor()
 
 
 def test_kept_folders_share_stage_1_after_a_stop_too(sweep, tmp_path):
