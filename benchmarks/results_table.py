@@ -83,12 +83,19 @@ def table_of(raw: Path) -> str:
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """A Markdown table: one row a configuration, in the order in which they were first run."""
+    """A Markdown table: one row a configuration, in the order in which they were first run.
+
+    Linear probes have columns where there are any.
+    """
     metrics = [f"{name} {metric}" for name in STAGES.values() for metric in ("ACC", "NMI", "ARI")]
+    columns = [(stage, metric) for stage in STAGES for metric in METRICS]
+    if any(score.get("probe") is not None for record in records for score in record["scores"]):
+        metrics += ["linear probe after stage 1", "linear probe after stage 3"]
+        columns += [("1", "probe"), ("3", "probe")]
     titles = ["configuration", "options", "seeds", *metrics, "ACC in the papers"]
     lines = [titles, ["---"] * len(titles)]
     for (name, options), runs in runs_of(records).items():
-        scores = [_score(runs, stage, metric) for stage in STAGES for metric in METRICS]
+        scores = [_score(runs, stage, metric) for stage, metric in columns]
         told = f"`{options}`" if options else ""
         lines.append([name, told, str(len(runs)), *scores, PAPERS.get(name, "")])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -91,6 +91,20 @@ def test_a_seed_that_counts_twice_is_refused():
         load_benchmark("results_table").table([record("a"), record("a")])
 
 
+def test_linear_probes_have_columns_where_there_are_any():
+    made = load_benchmark("results_table").table
+    runs = [record("a", seed=0), record("a", seed=1)]
+    assert "probe" not in made(runs)
+    for run, before, after in zip(runs, (0.5, 0.75), (0.75, 1.0), strict=True):
+        for score, probe in zip(run["scores"], (before, None, after), strict=True):
+            score["probe"] = probe
+    title, _, row = made(runs).splitlines()
+    assert title.endswith(
+        "| linear probe after stage 1 | linear probe after stage 3 | ACC in the papers |"
+    )
+    assert row.endswith("| 0.625 ± 0.177 | 0.875 ± 0.177 |  |")
+
+
 def test_a_document_is_filled_and_checked(tmp_path):
     table = load_benchmark("results_table")
     raw, document = tmp_path / "digits.jsonl", tmp_path / "results.md"

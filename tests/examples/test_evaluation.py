@@ -66,3 +66,23 @@ def test_held_out_images_are_scored_by_their_own_truth():
     assert board.scores[0].accuracy == 1
     assert board.scores[0].held_out[0] == pytest.approx(2 / 3)
     assert "held-out ACC" in str(board)
+
+
+def test_a_snapshot_keeps_no_more_than_it_shows():
+    logits = torch.randn(2, 7000, 5)
+    moment = Snapshot.of(1, logits, None)
+    assert torch.equal(moment.sample, logits[:, ::3])
+    assert moment.sample.untyped_storage().nbytes() == 4 * moment.sample.numel()
+    assert moment.clusters.dtype == torch.int16
+    assert torch.equal(moment.clusters, logits.argmax(-1))
+    many = torch.zeros(1, 3, 2**15 + 1)
+    many[..., -1] = 1
+    assert (Snapshot.of(1, many, None).clusters.long() == 2**15).all()
+
+
+def test_of_one_class_there_is_no_probe():
+    board = Scoreboard(torch.tensor([2, 2, -1, 2]))
+    with board.stage("x") as result:
+        result.features, result.clusters = torch.randn(4, 3), torch.arange(4)
+    assert board.scores[0].probe is None
+    assert board.scores[0].accuracy == 1 / 3
