@@ -85,12 +85,13 @@ def embedding_map(
         axis.spines[:].set_visible(False)
 
     colours, steps = _colours(len(members))
+    side = 28 * min(1, 10 / len(members)) ** 0.5  # many would cover the points
     for cluster, row in enumerate(members):
         mine = places[(labels == cluster).numpy()]
         colour = colours((cluster + 0.5) / steps)
         _scatter(left, mine, colour)
         if len(mine):
-            _thumbnail(left, np.median(mine, axis=0), images[row[0]], colour)
+            _thumbnail(left, np.median(mine, axis=0), images[row[0]], colour, side=side)
     left.set_title("by cluster of stage 2, each with the image closest to its prototype")
 
     kept = reliable.numpy()
@@ -176,7 +177,9 @@ def _scatter(axis: Axes, places: np.ndarray, colour: object, label: str | None =
     axis.scatter(*places.T, s=7, color=colour, linewidths=0, alpha=0.8, label=label)
 
 
-def _thumbnail(axis: Axes, place: np.ndarray, image: Tensor, colour: object) -> None:
-    small = OffsetImage(picture(image), zoom=28 / image.shape[-1], cmap="gray_r")
+def _thumbnail(
+    axis: Axes, place: np.ndarray, image: Tensor, colour: object, *, side: float
+) -> None:
+    small = OffsetImage(picture(image), zoom=side / image.shape[-1], cmap="gray_r")
     frame = {"edgecolor": colour, "linewidth": 2, "boxstyle": "round,pad=0.1"}
     axis.add_artist(AnnotationBbox(small, place, pad=0.1, bboxprops=frame))

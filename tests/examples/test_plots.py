@@ -40,6 +40,15 @@ def test_one_point_is_mapped_to_one_point(tmp_path):
     assert all((axis.collections[0].get_offsets() == 0).all() for axis in figure.axes)
 
 
+@pytest.mark.parametrize(("clusters", "pixels"), [(2, 28), (10, 28), (40, 14)])
+def test_the_images_of_many_clusters_are_smaller(clusters, pixels):
+    images, labels = torch.zeros(80, 1, 8, 8, dtype=torch.uint8), torch.arange(80) % clusters
+    members = torch.arange(clusters).unsqueeze(1)
+    figure = embedding_map(torch.randn(80, 5), labels, labels > 0, images, members, seed=0)
+    zooms = [shown.offsetbox.get_zoom() for shown in figure.axes[0].artists]
+    assert zooms == [pixels / 8] * clusters
+
+
 def test_a_cluster_has_one_colour_in_all_maps():
     logits = torch.eye(4).repeat_interleave(15, dim=0) + 0.01 * torch.randn(60, 4)
     logits[:, 0] -= 9  # its samples fall to others, and colours stay
