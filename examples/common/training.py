@@ -23,6 +23,7 @@ OptimizerName = Literal["adam", "adamw", "sgd", "nesterov"]
 Schedule = Literal["constant", "cosine", "fixmatch"]
 
 STEPS_BETWEEN_LOSSES = 20  # reading a loss waits for the device
+SLOWER = "a smaller learning rate may help"
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -123,8 +124,7 @@ def fit(
     def check() -> None:
         if not finite:
             raise FloatingPointError(
-                f"{stage.title}: the loss is no longer finite at step {bar.n}; a smaller learning "
-                "rate may help"
+                f"{stage.title}: the loss is no longer finite at step {bar.n}; {SLOWER}"
             )
 
     with bar, stage.stoppable():
@@ -140,7 +140,9 @@ def fit(
                         loss = loss_of(batch)
                 except ValueError as error:  # an operator that was given what is not finite, say
                     check()
-                    raise ValueError(f"{stage.title.strip()}, step {step + 1}: {error}") from error
+                    where = f"{stage.title.strip()}, step {step + 1}"
+                    hint = f"; {SLOWER}" if "expected finite" in str(error) else ""
+                    raise ValueError(f"{where}: {error}{hint}") from error
                 optimizer.zero_grad(set_to_none=True)
                 fabric.backward(loss)
                 for encoder in encoders:

@@ -328,7 +328,10 @@ def test_a_setting_is_put_right_in_another_run_that_begins_with_stage_1(undistur
         "--joint.schedule",
         "constant",
     )
-    with pytest.raises(ValueError, match=r"3 joint training, warm start, step 2: .*got nan"):
+    with pytest.raises(
+        ValueError,
+        match=r"3 joint training, warm start, step 2: .*got nan; a smaller learning rate",
+    ):
         run("spice", before, *bad)
     with pytest.raises(ValueError, match=f"begin with its stage 1: --encoder-from {before}"):
         run("spice", before, "--resume")
