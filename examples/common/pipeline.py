@@ -217,7 +217,7 @@ class Pipeline(Generic[SettingsType]):
 
     def predict(self, network: nn.Module) -> Tensor:
         """Probabilities ``(N, K)`` of the clean views."""
-        return in_eval_mode(self.fabric, network, self.images, self.views.clean).softmax(-1)
+        return self._predict(network, self.images)
 
     def outcome(
         self, trained: TrainedHead, reliable: ReliableLabels, network: nn.Module
@@ -230,6 +230,7 @@ class Pipeline(Generic[SettingsType]):
             reliable=reliable,
             neighbors=self.neighbors,
             probs=self.predict(network),
+            held_out=None if self.held_out is None else self._predict(network, self.held_out),
             modules={"encoder": self.encoder, "head": trained.head, "network": network},
             architecture=self._architecture,
             clean=self.views.clean,
@@ -270,10 +271,11 @@ class Pipeline(Generic[SettingsType]):
     def _placed(self, images: Tensor) -> Tensor:
         return self.fabric.to_device(images) if self.settings.data.on_device else images
 
+    def _predict(self, network: nn.Module, images: Tensor) -> Tensor:
+        return in_eval_mode(self.fabric, network, images, self.views.clean).softmax(-1)
+
     def _predict_held_out(self, network: nn.Module) -> Tensor | None:
-        if self.held_out is None:
-            return None
-        return in_eval_mode(self.fabric, network, self.held_out, self.views.clean).argmax(-1)
+        return None if self.held_out is None else self._predict(network, self.held_out).argmax(-1)
 
     def _probed(self, encoder: Encoder) -> Tensor | None:
         if not self.settings.probe:
@@ -311,7 +313,9 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
         outcome = run(pipeline)
     if rank() == 0:
         print(outcome.reliable.report(), board, sep="\n\n")
-        write_outcome(folder, outcome, board, settings, data.files, data.class_names)
+        held_out_files = () if data.held_out is None else data.held_out.files
+        names = data.class_names
+        write_outcome(folder, outcome, board, settings, data.files, names, held_out_files)
         folder.remove_checkpoints()
         print(f"\nLabels, metrics, checkpoint and pictures: {folder.path}; see report.html")
 

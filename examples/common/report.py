@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
         reliable: The labels that were judged, those of stage 2.
         neighbors: ``(N, k)``, by which they were.
         probs: ``(N, K)`` of the last stage, which give the final labels.
+        held_out: The same of images that were not trained on, or None.
         modules: The trained networks by name; ``"network"`` is the last stage's.
         architecture: Of that network.
         clean: The view that it predicts on.
@@ -56,6 +57,7 @@ class Outcome(NamedTuple):
     reliable: ReliableLabels
     neighbors: Neighbors
     probs: Tensor
+    held_out: Tensor | None
     modules: dict[str, nn.Module]
     architecture: Architecture
     clean: View
@@ -68,6 +70,7 @@ def write_outcome(
     settings: RunSettings,
     files: Sequence[Path] = (),
     class_names: Sequence[str] = (),
+    held_out_files: Sequence[Path] = (),
 ) -> None:
     """Writes labels, report, checkpoint and, last, the metrics: who finds them finds it all.
 
@@ -78,6 +81,7 @@ def write_outcome(
         settings: What it ran with; paths become strings.
         files: Of the images, where each has its own; they name the rows.
         class_names: Of the truth, where it has names.
+        held_out_files: As ``files``, of the held-out images.
     """
     plain = json.loads(json.dumps(asdict(settings), default=str))
     outcome = outcome._replace(embeddings=outcome.embeddings.cpu(), probs=outcome.probs.cpu())
@@ -86,6 +90,8 @@ def write_outcome(
     final = outcome.probs.argmax(-1)
     findings = board.find(outcome.embeddings, probs, given, ratio, final)
     _write_labels(folder, outcome, files)
+    if outcome.held_out is not None:
+        _write_table(folder, "held_out_labels.csv", _predicted(outcome.held_out), held_out_files)
     _write_checkpoint(folder, outcome, plain)
     _write_report(folder, outcome, board, settings, files)
     if settings.pictures:
@@ -96,20 +102,32 @@ def write_outcome(
 
 
 def _write_labels(folder: RunFolder, outcome: Outcome, files: Sequence[Path]) -> None:
-    confidence, labels = outcome.probs.max(-1)
     reliable = outcome.reliable
-    columns = {"file": list(map(str, files))} if files else {}
-    columns |= {
-        "label": labels.tolist(),
-        "confidence": [f"{x:.6f}" for x in confidence.tolist()],
+    judged = {
         "stage2_label": reliable.given.tolist(),
         "reliability": [f"{x:.6f}" for x in reliable.ratio.tolist()],
         "reliable": reliable.mask.int().tolist(),
     }
+    _write_table(folder, "labels.csv", _predicted(outcome.probs) | judged, files)
+
+
+def _predicted(probs: Tensor) -> dict[str, list[Any]]:
+    confidence, labels = probs.max(-1)
+    return {
+        "label": labels.tolist(),
+        "confidence": [f"{x:.6f}" for x in confidence.tolist()],
+    }
+
+
+def _write_table(
+    folder: RunFolder, name: str, columns: dict[str, list[Any]], files: Sequence[Path]
+) -> None:
+    """One row an image, in the order of the files where each has its own."""
+    columns = ({"file": list(map(str, files))} if files else {}) | columns
     rows = [[i, *row] for i, row in enumerate(zip(*columns.values(), strict=True))]
     if files:
         rows.sort(key=lambda row: row[1])
-    folder.write_table("labels.csv", ["index", *columns], rows)
+    folder.write_table(name, ["index", *columns], rows)
 
 
 def _write_checkpoint(folder: RunFolder, outcome: Outcome, settings: dict[str, Any]) -> None:

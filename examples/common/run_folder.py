@@ -20,7 +20,8 @@ CHECKPOINTS = "checkpoints"
 CHECKPOINT = "checkpoint.safetensors"
 """What it has trained; of a run in progress, its encoder."""
 LEFT = (
-    *("run.json", METRICS, "checkpoint.json", CHECKPOINT, "labels.csv", "report.html"),
+    *("run.json", METRICS, "checkpoint.json", CHECKPOINT, "labels.csv", "held_out_labels.csv"),
+    "report.html",
     *("prototypes.png", "embeddings.png", "reliability.png", "attention.png", "training.png"),
     *("heads.png", "accuracy.png", "purity.png", "confusion.png", "joint.png"),
 )

@@ -19,6 +19,8 @@ from common.settings import command_line
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from pseudolabel import clustering_accuracy
+
 METHODS = ("spice", "rpsc", "scan")
 TINY = shlex.split("""--accelerator cpu --backbone.width 4 --representation.epochs 3 --heads.heads 3
     --heads.hidden 16 --heads.rounds 2 --heads.repeats 2 --reliability.neighbors 5
@@ -297,6 +299,29 @@ def test_held_out_images_are_scored_and_not_trained_on(runs, tmp_path):
     assert (other / "labels.csv").read_bytes() == (runs("spice") / "labels.csv").read_bytes()
     scores = metrics_of(other)["scores"]
     assert [len(score["held_out"] or []) for score in scores] == [0, 0, 3, 0, 3]
+    rows = list(csv.DictReader((other / "held_out_labels.csv").open()))
+    assert [*rows[0]] == ["index", "label", "confidence"]
+    assert [int(row["index"]) for row in rows] == list(range(100))
+    assert all(0.1 <= float(row["confidence"]) <= 1 for row in rows)
+    found, truth = torch.tensor([int(row["label"]) for row in rows]), load("digits").truth[300:400]
+    assert clustering_accuracy(found, truth) == scores[4]["held_out"][0]
+    RunFolder(other, existing="overwrite")
+    assert not any(other.iterdir())
+
+
+def test_held_out_images_are_named_in_the_order_of_their_paths(tmp_path):
+    for part, count in (("train", 40), ("test", 12)):
+        for index, image in enumerate(torch.randint(256, (count, 8, 8, 3), dtype=torch.uint8)):
+            path = tmp_path / "photos" / part / "ab"[index % 2] / f"{index:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.numpy()).save(path)
+    options = ["--data.name", "folder", "--data.root", str(tmp_path / "photos")]
+    options += ["--data.size", "8", "--data.protocol", "split"]
+    folder = run("spice", tmp_path / "run", *options, load=load)
+    rows = list(csv.DictReader((folder / "held_out_labels.csv").open()))
+    files = [row["file"] for row in rows]
+    assert files == sorted(map(str, (tmp_path / "photos" / "test").rglob("*.png")))
+    assert sorted(int(row["index"]) for row in rows) == list(range(12))
 
 
 def test_a_folder_of_images_without_labels(tmp_path):
