@@ -9,6 +9,7 @@ from benchmark_modules import PAGES, RESULTS, load_benchmark
 
 TABLES = {
     "digits.jsonl": "results.md",
+    "digits-probe.jsonl": "results.md",
     "sharding.json": "distributed.md",
     "estimator.json": "estimator.md",
     "fashion-mnist.jsonl": "results.md",
