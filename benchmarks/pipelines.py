@@ -1,10 +1,10 @@
 """All methods and all their ablations on a data set, seed by seed; goes on where it stopped.
 
     python benchmarks/pipelines.py --results mine.jsonl      # digits, five seeds: some five hours
-    python benchmarks/pipelines.py --only "rpsc" --seeds 5 6
-    python benchmarks/pipelines.py --data fashion-mnist --no-ablations --seeds 0 --runs runs
-    python benchmarks/pipelines.py --data fashion-mnist --only spice --runs runs --passes 2
-    python benchmarks/pipelines.py --dry-run                 # what there is, and what is done
+    python benchmarks/pipelines.py --results mine.jsonl --only rpsc --seeds 5 6
+    python benchmarks/pipelines.py --results mine.jsonl --data fashion-mnist --no-ablations
+    python benchmarks/pipelines.py --results mine.jsonl --only rpsc --runs runs --passes 2
+    python benchmarks/pipelines.py --dry-run                 # what the shipped results lack
 
 Each run is the program in `examples/` with the options of its configuration, and one JSON line of
 the results. Runs of one seed share stage 1, unless a configuration changes it; stages draw from
@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 METHODS = ("spice", "rpsc", "scan")
 PACKAGES = ("torch", "kornia", "lightning", "numpy", "scikit-learn")
+SOURCES = ("pseudolabel", "examples", "benchmarks/*.py")
 STAGE_1 = ("--representation", "--backbone", "--data")
 
 
@@ -108,9 +110,11 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
     aside.replace(path)
 
 
-def key(record: dict[str, Any]) -> tuple[str, str, int]:
+def key(record: dict[str, Any]) -> tuple[str, str, str, int]:
     """What makes a run the same as another."""
-    return record["configuration"], record["options"], record["seed"]
+    # Old records do not name the preset, which then was called like the data set.
+    preset = record.get("preset") or record["settings"]["data"]["name"]
+    return preset, record["configuration"], record["options"], record["seed"]
 
 
 def run(
@@ -133,6 +137,7 @@ def run(
     # Where a run was kept is of no interest to anyone else.
     settings = {k: v for k, v in metrics["settings"].items() if k not in ("out", "encoder_from")}
     return {
+        "preset": data,
         "configuration": configuration.name,
         "method": configuration.method,
         "options": options,
@@ -142,7 +147,6 @@ def run(
         "scores": metrics["scores"],
         "findings": metrics["findings"],
         "settings": settings,
-        "commit": _commit(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "machine": {
             "processor": processor(),
@@ -152,11 +156,15 @@ def run(
     }
 
 
-def _commit() -> str | None:
-    """Of the sources, with a mark if they were changed; None outside of a repository."""
-    describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    told = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
+def commit() -> str | None:
+    """Of the sources, with a mark if they were changed; None where there is no repository."""
+    git = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        head = git(["git", "rev-parse", "--short", "HEAD"])
+        changed = git(["git", "diff", "--quiet", "HEAD", "--", *SOURCES]).returncode
+    except FileNotFoundError:
+        return None
+    return f"{head.stdout.strip()}{'-dirty' if changed else ''}" if head.returncode == 0 else None
 
 
 def folder_name(data: str, configuration: str, options: str, seed: int) -> str:
@@ -172,7 +180,7 @@ def main(settings: Settings) -> None:
     if settings.passes > 1 and settings.runs is None:
         raise SystemExit("error: --passes: expected --runs, where the passes before are kept")
     results = settings.results or ROOT / f"benchmarks/results/{settings.data}.jsonl"
-    records = read(results)
+    records, sources = read(results), commit()
     done = {key(record) for record in records}
     with tempfile.TemporaryDirectory() as temporary:
         runs = settings.runs or Path(temporary)
@@ -187,7 +195,7 @@ def main(settings: Settings) -> None:
                     options = f"{one.options} {settings.options}".strip()
                     folder = runs / folder_name(settings.data, one.name, settings.options, seed)
                     later = one is not configuration
-                    if (one.name, options, seed) not in done:
+                    if (settings.data, one.name, options, seed) not in done:
                         print(f"seed {seed}, {one.name}: {options or 'as it is'}", flush=True)
                         if settings.dry_run:
                             continue
@@ -196,10 +204,11 @@ def main(settings: Settings) -> None:
                                 f"error: {begin_with}: expected the pass before, which the results "
                                 "have and this folder of --runs has not"
                             )
-                        records.append(run(settings.data, one, options, seed, folder, begin_with))
+                        made = run(settings.data, one, options, seed, folder, begin_with)
+                        records.append({**made, "commit": sources})
                         write(results, records)
                     # A run that is done already has a folder if folders are kept.
-                    if encoder is None and shares and folder.is_dir():
+                    if encoder is None and shares and not later and folder.is_dir():
                         encoder = folder
                     begin_with = folder
 

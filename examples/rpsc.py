@@ -85,7 +85,10 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
 
 PRESETS: Presets[Settings] = {
     "digits": (DIGITS, Settings()),
-    "fashion-mnist": ("our own settings, all 70,000 images", fashion_mnist(Settings())),
+    "fashion-mnist": (
+        "our own settings, all 70,000 images",
+        fashion_mnist(Settings(), samples=10000),
+    ),
 }
 for name, published in PUBLISHED.items():
     # "Retrained", in FreeMatch's framework: on its networks, from fresh weights.

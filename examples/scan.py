@@ -22,6 +22,7 @@ from common.neighbor_task import NeighborTask
 from common.pipeline import Pipeline, main
 from common.presets import DIGITS, FILES, Presets, fashion_mnist, paper
 from common.ranges import Count, Share
+from common.ranks import rank
 from common.report import Outcome
 from common.semi_supervised import JointSettings, Thresholded
 from common.settings import (
@@ -37,7 +38,7 @@ from pseudolabel import FixedThreshold, Selection, consistency_loss, soft_contra
 
 CODE = "as in the published code, after MoCo" + FILES
 UNUSED = (
-    *("start", "joint-backbone", "reliability.train-on", "joint.labelled-batch"),
+    *("heads.samples", "start", "joint-backbone", "reliability.train-on", "joint.labelled-batch"),
     *("loss-details.ce-temperature", "loss-details.scl-confidence"),
 )
 """Options of the other methods: self-labelling goes on with the network of stage 2, and learns no
@@ -71,8 +72,12 @@ class Settings(RunSettings):
         super().check(num_images, num_classes)
         for option in UNUSED:
             value = attrgetter(option.replace("-", "_"))
-            if value(self) != value(Settings()):
+            if value(self) != value(Settings()) and rank() == 0:
                 print(f"--{option} changes nothing: SCAN has no use for it.")
+
+    @property
+    def drawn(self) -> None:
+        """A round goes over all images."""
 
     def limits(self, num_images: int) -> dict[str, tuple[int, int]]:
         """Neighbours of stage 2, too."""
@@ -160,7 +165,10 @@ def published(name: str, *, epochs: int, batch_size: int, steps: int) -> Setting
 
 PRESETS: Presets[Settings] = {
     "digits": (DIGITS, Settings()),
-    "fashion-mnist": ("our own settings, all 70,000 images", fashion_mnist(Settings())),
+    "fashion-mnist": (
+        "our own settings, all 70,000 images",
+        fashion_mnist(Settings(), samples=None),
+    ),
     "stl10-code": (CODE, published("stl10", epochs=100, batch_size=128, steps=500)),
     "cifar10-code": (CODE, published("cifar10", epochs=50, batch_size=128, steps=10000)),
     "cifar100-20-code": (CODE, published("cifar100-20", epochs=100, batch_size=512, steps=10000)),

@@ -80,7 +80,10 @@ def run(pipeline: Pipeline[Settings]) -> Outcome:
 
 PRESETS: Presets[Settings] = {
     "digits": (DIGITS, Settings()),
-    "fashion-mnist": ("our own settings, all 70,000 images", fashion_mnist(Settings())),
+    "fashion-mnist": (
+        "our own settings, all 70,000 images",
+        fashion_mnist(Settings(), samples=10000),
+    ),
 }
 for name, published in PUBLISHED.items():
     of_paper = paper(Settings(prototype_ratio=1.0), name)

@@ -34,7 +34,7 @@ class HeadSettings:
     norm: Literal["batch"] | None = None
     """Normalisation in a head: none (SPICE), or batch (RPSC, as in BYOL)."""
     rounds: Count = 40
-    """How often the samples are viewed and labelled anew; in the presets of papers and code, the
+    """How often the samples are viewed and labelled anew; in SPICE's and RPSC's presets, the
     published code's epochs (30 or 100) times the draws that it takes to go over the images."""
     samples: Count | None = None
     """Samples drawn and labelled a round (M): 1,000 to 5,000 in RPSC, 5,000 to 10,000 in SPICE's

@@ -149,8 +149,7 @@ class Scoreboard:
             scored["history"] = [_moment(moment, truth) for moment in result.history]
         if truth is None:
             return scored
-        # Of one class there is nothing to tell apart.
-        if result.features is not None and len(truth[truth >= 0].unique()) > 1:
+        if result.features is not None:
             scored["probe"] = linear_probe(result.features, truth)
         if result.clusters is None:
             return scored

@@ -81,8 +81,10 @@ def find(
     )
 
 
-def linear_probe(features: Tensor, truth: Tensor) -> float:
+def linear_probe(features: Tensor, truth: Tensor) -> float | None:
     """Accuracy of a linear classifier of features ``(N, D)`` on the half that it did not learn.
+
+    None if there are no two classes in the half that it would learn.
 
     Features are scaled to unit variance; the halves are the same for the same truth.
     """
@@ -93,6 +95,8 @@ def linear_probe(features: Tensor, truth: Tensor) -> float:
     sizes = torch.from_numpy(classes).bincount()
     evenly = None if (sizes == 1).any() else classes
     halves = train_test_split(rows, classes, test_size=0.5, random_state=0, stratify=evenly)
+    if len(set(halves[2])) < 2:
+        return None
     classifier = LogisticRegression(max_iter=300).fit(halves[0], halves[2])
     return float(classifier.score(halves[1], halves[3]))
 

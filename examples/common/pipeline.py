@@ -27,7 +27,7 @@ from common.ranks import fabric_for, rank, wait_for_all
 from common.report import Outcome, write_outcome
 from common.representation import train_representation
 from common.resuming import identity, open_folder
-from common.run_folder import RunFolder
+from common.run_folder import RunFolder, is_finished
 from common.semi_supervised import Thresholded, train_jointly
 from common.settings import BackboneSettings, DataSettings, RunSettings, ViewName
 from common.training import in_eval_mode
@@ -209,7 +209,7 @@ class Pipeline(Generic[SettingsType]):
                 num_classes=self.num_classes,
                 compiled=self.settings.compile,
             )
-            result.clusters = trained.history[-1].clusters[0]
+            result.clusters = trained.history[-1].clusters[0].long()
             result.held_out = self._predict_held_out(trained.network)
             result.features = self._probed(trained.network[0])
             result.history = trained.history
@@ -292,20 +292,21 @@ def main(settings: SettingsType, run: Callable[[Pipeline[SettingsType]], Outcome
     data = _loaded(settings.data)
     settings.check(len(data.images), data.num_classes)
     board = Scoreboard(data.truth, data.held_out and data.held_out.truth)
-    pipeline = Pipeline(settings, data.without_truth(), board, fabric)
     this_run = identity(settings, data)
+    if not (settings.resume and is_finished(settings.out)):
+        pipeline = Pipeline(settings, data.without_truth(), board, fabric)
     if rank() == 0:
         open_folder(settings, this_run)
         shape = " x ".join(map(str, data.images.shape[1:]))
         print(f"{data.name}: {len(data.images):,} images of {shape}, {data.num_classes} clusters")
     wait_for_all()
     folder = RunFolder(settings.out, existing="keep")
-    if folder.finished:
+    if is_finished(folder.path):
         if rank() == 0:
             folder.remove_checkpoints()
-        print(f"{folder.path}: the run is finished, nothing is left to do.")
-        if settings.pictures and not (folder.path / "prototypes.png").exists():
-            print("It was not asked for pictures, which are drawn as a run ends.")
+            print(f"{folder.path}: the run is finished, nothing is left to do.")
+            if settings.pictures and not (folder.path / "prototypes.png").exists():
+                print("It was not asked for pictures, which are drawn as a run ends.")
         return
     pipeline.journal = Journal(folder, this_run, every=settings.checkpoint_every)
     with SummaryWriter(folder.path / "tensorboard") if rank() == 0 else nullcontext() as log:

@@ -157,8 +157,13 @@ def spice_code(settings: SettingsType, name: str) -> SettingsType:
     )
 
 
-def fashion_mnist(settings: SettingsType) -> SettingsType:
-    """Our own for the 70,000 images of Fashion-MNIST, which neither paper has."""
+def fashion_mnist(settings: SettingsType, *, samples: int | None) -> SettingsType:
+    """Our own for the 70,000 images of Fashion-MNIST, which neither paper has.
+
+    Args:
+        settings: The method's.
+        samples: Labelled a round.
+    """
     return replace(
         settings,
         data=DataSettings("fashion-mnist"),
@@ -166,7 +171,7 @@ def fashion_mnist(settings: SettingsType) -> SettingsType:
         representation=RepresentationSettings(
             epochs=20, queue=4096, temperature=0.2, projection=128, features="backbone"
         ),
-        heads=replace(settings.heads, samples=10000),
+        heads=replace(settings.heads, samples=samples),
         reliability=ReliabilitySettings(neighbors=100),
         joint=replace(settings.joint, steps=2000),
     )

@@ -175,7 +175,7 @@ def _write_report(
         tables=[Table("Stages", header, rows, STAGES)],
         settings=_flat(json.loads(json.dumps(asdict(settings), default=str))),
     )
-    folder.write("report.html", lambda path: path.write_text(page))
+    folder.write("report.html", lambda path: path.write_text(page, encoding="utf-8"))
 
 
 def names_below(files: Sequence[Path]) -> list[str]:

@@ -38,8 +38,10 @@ def identity(settings: RunSettings, data: ImageData) -> dict[str, Any]:
 
 
 def _digest(images: Tensor) -> dict[str, Any]:
-    digest = hashlib.sha256(images.cpu().contiguous().numpy()).hexdigest()
-    return {"shape": list(images.shape), "digest": digest}
+    digest = hashlib.sha256()
+    for part in images.split(1024):  # they need not fit in memory
+        digest.update(part.cpu().contiguous().numpy())
+    return {"shape": list(images.shape), "digest": digest.hexdigest()}
 
 
 def open_folder(settings: RunSettings, run: dict[str, Any]) -> RunFolder:

@@ -19,13 +19,18 @@ CHECKPOINTS = "checkpoints"
 """Folder of those that a run in progress goes on from."""
 CHECKPOINT = "checkpoint.safetensors"
 """What it has trained; of a run in progress, its encoder."""
-LEFT = (
-    *("run.json", METRICS, "checkpoint.json", CHECKPOINT, "labels.csv", "held_out_labels.csv"),
+FILES_OF_A_RUN = (
+    *(METRICS, "run.json", "checkpoint.json", CHECKPOINT, "labels.csv", "held_out_labels.csv"),
     "report.html",
     *("prototypes.png", "embeddings.png", "reliability.png", "attention.png", "training.png"),
     *("heads.png", "accuracy.png", "purity.png", "confusion.png", "joint.png"),
 )
 """All that a run may leave, beside its checkpoints and TensorBoard's files."""
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has left all its files there."""
+    return (folder / METRICS).is_file()
 
 
 class RunFolder:
@@ -56,16 +61,12 @@ class RunFolder:
                 )
             if existing == "overwrite":
                 # What is half of one run and half of another must never look like a run.
-                for name in LEFT:
+                for name in FILES_OF_A_RUN:
                     (path / name).unlink(missing_ok=True)
+                    _aside(path / name).unlink(missing_ok=True)
                 self._remove("tensorboard", "events.out.tfevents.*")
                 self.remove_checkpoints()
         path.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def finished(self) -> bool:
-        """Whether a run has left all its files here."""
-        return (self.path / METRICS).is_file()
 
     def remove_checkpoints(self) -> None:
         """Removes what `common.journal` has written, and nothing else."""
@@ -89,7 +90,7 @@ class RunFolder:
         """
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.part{target.suffix}")
+        aside = _aside(target)
         try:
             write_to(aside)
             with aside.open("rb") as written:
@@ -102,13 +103,13 @@ class RunFolder:
     def write_json(self, name: str, content: object) -> None:
         """Writes what JSON can hold."""
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        self.write(name, lambda path: path.write_text(text))
+        self.write(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def write_table(self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes a CSV file."""
 
         def write_to(path: Path) -> None:
-            with path.open("w", newline="") as file:
+            with path.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([header, *rows])
 
         self.write(name, write_to)
@@ -120,3 +121,8 @@ class RunFolder:
             for key, value in tensors.items()
         }
         return self.write(name, lambda path: path.write_bytes(save(on_host)))
+
+
+def _aside(target: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    return target.with_name(f".{target.name}.part{target.suffix}")

@@ -155,15 +155,19 @@ class RunSettings:
             raise ValueError(f"--encoder-from: expected a folder other than --out, got {self.out}")
         if self.joint_backbone is not None and self.start == "warm":
             raise ValueError("--joint-backbone: expected none for a warm start; see --start")
-        samples = self.heads.samples
-        if samples is not None and samples < num_classes:
+        if self.drawn is not None and self.drawn < num_classes:
             raise ValueError(
-                f"--heads.samples: expected one a cluster at least, {num_classes}, got {samples}"
+                f"--heads.samples: expected one a cluster at least, {num_classes}, got {self.drawn}"
             )
         limits = {"--data.num-classes": (num_classes, num_images), **self.limits(num_images)}
         for option, (asked, most) in limits.items():
             if asked > most:
                 raise ValueError(f"{option}: expected at most {most} for these images, got {asked}")
+
+    @property
+    def drawn(self) -> int | None:
+        """Samples that stage 2 labels a round; None for all, or where a method labels none."""
+        return self.heads.samples
 
     def limits(self, num_images: int) -> dict[str, tuple[int, int]]:
         """By option how many are asked for, and how many of the images there are at most."""
@@ -206,6 +210,6 @@ def run_from_command_line(
     try:
         main(command_line(description, presets, sys.argv[1:]))
     except (OSError, ValueError, FloatingPointError, MemoryError, Stopped) as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"error: {error or 'not enough memory'}") from None
     except KeyboardInterrupt:
         raise SystemExit(f"\ninterrupted. {GO_ON}") from None

@@ -1,7 +1,8 @@
 """The sweep goes on where it stopped, and its table comes from the raw file alone."""
 
 import json
-from types import SimpleNamespace
+import re
+import subprocess
 
 import pytest
 from benchmark_modules import load_benchmark
@@ -18,7 +19,7 @@ def sweep(monkeypatch):
         if len(made.started) == made.stop_after:
             raise KeyboardInterrupt
         folder.mkdir(parents=True, exist_ok=True)
-        return record(configuration.name, options, seed)
+        return {"preset": data, **record(configuration.name, options, seed)}
 
     made.stop_after = None
     monkeypatch.setattr(made, "run", run)
@@ -136,7 +137,7 @@ def test_later_passes_begin_where_the_one_before_has_ended(sweep, tmp_path):
     def run(data, configuration, options, seed, folder, encoder):
         folder.mkdir(parents=True)
         begun[folder.name] = (options, encoder and encoder.name)
-        return record(configuration.name, options, seed)
+        return {"preset": data, **record(configuration.name, options, seed)}
 
     sweep.run = run
     kept = {"results": tmp_path / "r.jsonl", "runs": tmp_path / "runs"}
@@ -188,11 +189,46 @@ def test_a_record_says_where_it_comes_from(sweep, tmp_path, monkeypatch):
     found = {"scores": [{"seconds": 2}, {"seconds": 3}], "findings": {}}
     metrics = {**found, "settings": {"out": "here", "encoder_from": None, "seed": 1}}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    monkeypatch.setattr(made.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="abc\n"))
+    monkeypatch.setattr(made.subprocess, "run", lambda *_, **__: None)
     spice = next(made.configurations(ablations=False))
     told = made.run("digits", spice, "--probe", 1, tmp_path, tmp_path)
-    assert (told["commit"], told["seconds"], told["settings"]) == ("abc", 5, {"seed": 1})
+    assert (told["preset"], told["seconds"], told["settings"]) == ("digits", 5, {"seed": 1})
     assert told["machine"]["processor"] == load_benchmark("_harness").processor()
+
+
+def test_the_commit_is_that_of_the_sources(tmp_path, monkeypatch):
+    made = load_benchmark("pipelines")
+    monkeypatch.setattr(made, "ROOT", tmp_path)
+    assert made.commit() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "a.py").write_text("1")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    clean = made.commit()
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    (tmp_path / "results.jsonl").write_text("2")
+    assert made.commit() == clean
+    (tmp_path / "examples" / "a.py").write_text("2")
+    assert made.commit() == f"{clean}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert made.commit() is None
+
+
+def test_other_data_in_the_same_file_are_other_runs(sweep, tmp_path):
+    few = {"seeds": (0,), "ablations": False, "results": tmp_path / "r.jsonl", "only": "spice"}
+    for data in ("digits", "fashion-mnist", "digits"):
+        sweep.main(sweep.Settings(data=data, **few))
+    assert [name for name, _, _ in sweep.started] == ["spice", "spice"]
+    assert all("commit" in told for told in sweep.read(tmp_path / "r.jsonl"))
+
+
+def test_a_later_pass_is_nobody_elses_stage_1(sweep, tmp_path):
+    few = {"seeds": (0,), "ablations": False, "results": tmp_path / "r.jsonl"}
+    sweep.main(sweep.Settings(only="spice", passes=2, runs=tmp_path / "runs", **few))
+    (tmp_path / "runs" / "digits-spice-0").rmdir()
+    sweep.main(sweep.Settings(passes=2, runs=tmp_path / "runs", **few))
+    assert sweep.started[2] == ("rpsc", 0, False)
 
 
 def test_kept_folders_share_stage_1_after_a_stop_too(sweep, tmp_path):

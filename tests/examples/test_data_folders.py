@@ -58,13 +58,16 @@ def test_the_class_does_not_decide_the_order_which_is_always_the_same(classes):
 
 
 def test_a_link_that_leads_nowhere_is_named(classes):
-    (classes / "cat" / "9.png").symlink_to("gone.png")
-    with pytest.raises(ValueError, match=r"cat/9\.png: expected a whole image"):
+    (classes / "dog" / "3.png").symlink_to("gone.png")  # where another class has that name, too
+    with pytest.raises(FileNotFoundError, match=r"dog/3\.png: expected an image, found a link"):
         load("folder", root=classes, size=8)
 
 
 def test_a_name_that_cannot_be_written_down_is_named_at_once(classes):
-    (classes / "cat" / "0.png").rename(os.fsdecode(bytes(classes / "cat") + b"/\xff.png"))
+    try:
+        (classes / "cat" / "0.png").rename(os.fsdecode(bytes(classes / "cat") + b"/\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
     with pytest.raises(ValueError, match=r"cat/\\xff\.png': expected a file name in UTF-8"):
         load("folder", root=classes, size=8)
 

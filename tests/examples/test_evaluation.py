@@ -80,9 +80,10 @@ def test_a_snapshot_keeps_no_more_than_it_shows():
     assert (Snapshot.of(1, many, None).clusters.long() == 2**15).all()
 
 
-def test_of_one_class_there_is_no_probe():
-    board = Scoreboard(torch.tensor([2, 2, -1, 2]))
+@pytest.mark.parametrize("truth", [[2, 2, -1, 2, 2, 2], [0, 0, 0, 0, 0, 1]])
+def test_of_one_class_there_is_no_probe(truth):
+    board = Scoreboard(torch.tensor(truth))
     with board.stage("x") as result:
-        result.features, result.clusters = torch.randn(4, 3), torch.arange(4)
+        result.features, result.clusters = torch.randn(6, 3), torch.zeros(6).long()
     assert board.scores[0].probe is None
-    assert board.scores[0].accuracy == 1 / 3
+    assert board.scores[0].accuracy > 0.8

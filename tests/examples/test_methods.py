@@ -211,12 +211,12 @@ def test_a_run_never_lands_on_another(runs):
 
 
 def test_what_scan_has_no_use_for_is_told(runs, tmp_path, capsys):
-    unused = ("--start", "fresh", "--loss-details.ce-temperature", "3")
+    unused = ("--start", "fresh", "--loss-details.ce-temperature", "3", "--heads.samples", "5")
     other = run("scan", tmp_path / "other", *unused)
     told = capsys.readouterr().out
-    for option in ("start", "joint.labelled-batch", "loss-details.ce-temperature"):
+    for option in ("start", "joint.labelled-batch", "loss-details.ce-temperature", "heads.samples"):
         assert f"--{option} changes nothing: SCAN has no use for it." in told
-    assert told.count("changes nothing") == 3
+    assert told.count("changes nothing") == 4
     assert (other / "labels.csv").read_bytes() == (runs("scan") / "labels.csv").read_bytes()
 
 

@@ -401,6 +401,16 @@ def test_a_finished_run_keeps_no_checkpoints(undisturbed, tmp_path):
     assert not (folder / CHECKPOINTS).exists()
 
 
+def test_a_finished_run_no_longer_needs_the_one_it_began_with(undisturbed, tmp_path, capsys):
+    whole, _ = undisturbed("spice")
+    first = shutil.copytree(whole, tmp_path / "first")
+    folder = tmp_path / "run"
+    run("spice", folder, "--encoder-from", str(first))
+    shutil.rmtree(first)
+    run("spice", folder, "--encoder-from", str(first), "--resume")
+    assert "the run is finished" in capsys.readouterr().out
+
+
 def test_a_run_whose_folder_holds_a_relative_path_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = Path("run")

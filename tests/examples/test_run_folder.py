@@ -28,6 +28,12 @@ def test_new_empty_and_overwritten_folders_are_taken(tmp_path):
     RunFolder(tmp_path / "empty")
 
 
+def test_an_overwritten_folder_keeps_nothing_of_a_write_that_was_killed(tmp_path):
+    (tmp_path / ".labels.csv.part.csv").write_text("half of")
+    RunFolder(tmp_path, existing="overwrite")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_json("a.json", [1, 2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ def list_folder(folder: Path, classes: Sequence[str] | None = None) -> Listing:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a folder of images, found none")
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    loose = [path for path in entries if is_image(path)]
+    loose = _images(entries)
     names = [path.name for path in entries if path.is_dir()] if classes is None else [*classes]
     if not names:
         if not loose:
@@ -114,16 +114,17 @@ def images_below(folder: Path) -> list[Path]:
     What is in a hidden folder counts as hidden.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If there is no such folder, or a link in it leads nowhere.
         ValueError: If there is no image in it.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: expected a class folder, found none")
-    images = sorted(
+    shown = (
         path
         for path in folder.rglob("*")
-        if is_image(path) and not any(part[0] == "." for part in path.relative_to(folder).parts)
+        if not any(part[0] == "." for part in path.relative_to(folder).parts)
     )
+    images = _images(sorted(shown))
     if not images:
         raise ValueError(
             f"{folder}: expected images ({', '.join(sorted(SUFFIXES))}) of a class, found none"
@@ -132,11 +133,16 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image file, not of a hidden one.
-
-    A link that leads nowhere counts: whoever decodes it says so.
-    """
+    """Whether the name is that of an image file, not of a hidden one; a dead link counts."""
     return path.suffix.lower() in SUFFIXES and path.name[0] != "." and not path.is_dir()
+
+
+def _images(paths: Iterable[Path]) -> list[Path]:
+    images = [path for path in paths if is_image(path)]
+    for path in images:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: expected an image, found a link that leads nowhere")
+    return images
 
 
 def _folders_of(

@@ -69,7 +69,7 @@ def read_idx(path: Path, *, axes: int, holds: str) -> NDArray[np.uint8]:
         FileNotFoundError: If no file is there.
         ValueError: If it is not such a file, or not a whole one.
     """
-    expect_file(path, f"{holds} in gzip IDX format")
+    expect_file(path, f"{holds} in gzip IDX format, or unpacked")
     content = _unzip(path) if path.suffix == ".gz" else path.read_bytes()
     header = struct.calcsize(f">{axes + 1}I")
     if len(content) < header:
