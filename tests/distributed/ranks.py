@@ -5,6 +5,7 @@ import pickle
 import signal
 import socket
 import tempfile
+import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
@@ -23,14 +24,30 @@ def on_ranks(world, work, *, timeout=60):
     """What ``work(rank)`` gives on every rank, or the exception it ends with.
 
     Ranks are forked, so that torch need not be loaded again; one that is killed gives its signal.
+    One that is done stays until no other is at work: the first has the server by which they meet,
+    and a connection that ends is an error to whoever is still making it.
     """
     port, folder = free_port(), Path(tempfile.mkdtemp())
+    stays, leaves = os.pipe()
     children = []
     for rank in range(world):
         child = os.fork()
         if child == 0:
-            os._exit(_be(rank, world, work, port, folder / str(rank), timeout))
+            os.close(leaves)
+            fine = _be(rank, world, work, port, folder / str(rank), timeout)
+            if fine:
+                os.read(stays, 1)
+            os._exit(0)
         children.append(child)
+    at_work = dict(enumerate(children))
+    while at_work:
+        for rank, child in [*at_work.items()]:
+            dead = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            if dead or (folder / str(rank)).exists():
+                del at_work[rank]
+        time.sleep(0.01)
+    os.close(leaves)
+    os.close(stays)
     results = []
     for rank, child in enumerate(children):
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -49,11 +66,11 @@ def _be(rank, world, work, port, file, timeout):
             world_size=world,
             timeout=timedelta(seconds=timeout),
         )
-        result = work(rank)
+        result, fine = work(rank), True
     except Exception as error:
         traceback.print_exc()
-        result = error
+        result, fine = error, False
     aside = file.with_suffix(".part")
     aside.write_bytes(pickle.dumps(result))
     aside.rename(file)
-    return 0
+    return fine

@@ -363,6 +363,17 @@ def test_the_neighbours_are_found_within_the_limit_on_memory():
             distributed.nearest_neighbors(ROWS, 3, memory_limit=limit)
 
 
+def test_a_rank_that_is_done_first_keeps_the_server_of_the_others():
+    """Of the tests themselves: else they would fail now and then."""
+
+    def work(rank):
+        if rank == 1:
+            time.sleep(0.5)
+            dist.distributed_c10d._get_default_store().add("still there", 1)
+
+    assert on_ranks(2, work) == [None, None]
+
+
 def test_a_group_without_this_rank_is_refused():
     def work(rank):
         group = dist.new_group([0])
