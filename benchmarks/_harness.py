@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     aside = path.with_suffix(".partial")
     aside.write_text(json.dumps(record, indent=2, default=str) + "\n")
     aside.replace(path)
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table of cells, the line below the titles included."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def processor() -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import tyro
+from _harness import markdown
 from results_table import mean_and_deviation, put, runs_of
 from torch import Tensor
 
@@ -79,7 +80,7 @@ def table(records: list[dict[str, Any]]) -> str:
         ]
         told = f"`{options}`" if options else ""
         lines.append([name, told, str(len(runs)), *map(mean_and_deviation, values)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def main(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from _harness import features, write_result
+from _harness import features, markdown, write_result
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -105,7 +105,7 @@ def table(results: dict[str, dict[str, dict[str, list[float]]]]) -> str:
     for rule in next(iter(results.values())):
         cells = [results[ratio][rule][key] for ratio in results for key in ("acc", "balanced")]
         lines.append([rule, *(f"{mean(cell):.3f} ± {stdev(cell):.3f}" for cell in cells)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def main(settings: Settings) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from _harness import markdown
 
 METRICS = ("accuracy", "nmi", "ari")
 WRITTEN_BY = {
@@ -98,7 +99,7 @@ def table(records: list[dict[str, Any]]) -> str:
         scores = [_score(runs, stage, metric) for stage, metric in columns]
         told = f"`{options}`" if options else ""
         lines.append([name, told, str(len(runs)), *scores, PAPERS.get(name, "")])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(lines)
 
 
 def runs_of(records: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -98,7 +98,8 @@ class RunSettings:
     checkpoint_every: NonNegative = 60.0
     """Seconds between two checkpoints of a stage; the last two are kept until the run is over."""
     seed: Annotated[int, Range(0, 2**32 - 4)] = 0
-    """The same seed gives the same result on the same CPU."""
+    """The same seed gives the same result on the same CPU. Stages have seeds of their own, at
+    most three more."""
     accelerator: str = "auto"
     """Lightning Fabric's: auto (a GPU if there is one), cpu or gpu."""
     threads: Count = 1
